@@ -1,0 +1,38 @@
+"""Unbiased estimating equations: solve them, check them, and report their sandwich standard errors."""
+
+from eeqs.engine import moments
+from eeqs.engine.checks import FiniteSupport, check_jacobian, check_unbiased
+from eeqs.engine.covariance import Cluster, Covariance, bread, meat, sandwich
+from eeqs.engine.errors import DataError, EeqsError, PsiError, SingularBreadError, SolverError, Status
+from eeqs.engine.inference import Estimate, estimate
+from eeqs.engine.psi import EstimatingFunction, from_linear_index, from_loss, from_surrogate, weight
+from eeqs.engine.solve import Solution, solve
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cluster",
+    "Covariance",
+    "DataError",
+    "EeqsError",
+    "Estimate",
+    "EstimatingFunction",
+    "FiniteSupport",
+    "PsiError",
+    "SingularBreadError",
+    "Solution",
+    "SolverError",
+    "Status",
+    "bread",
+    "check_jacobian",
+    "check_unbiased",
+    "estimate",
+    "from_linear_index",
+    "from_loss",
+    "from_surrogate",
+    "meat",
+    "moments",
+    "sandwich",
+    "solve",
+    "weight",
+]

@@ -1,0 +1,1 @@
+"""Estimation from any estimating function ``psi(theta, data)``; knows no model."""

@@ -1,0 +1,66 @@
+"""Means and variances."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eeqs.engine.data import Leaves
+from eeqs.engine.psi import EstimatingFunction
+
+__all__ = ["mean", "variance"]
+
+
+def mean(*columns: str) -> EstimatingFunction:
+    r"""Means of one or more columns: :math:`\psi_i = y_i - \mu`.
+
+    Parameters
+    ----------
+    *columns : str
+        The columns; one parameter ``mean[column]`` each.
+    """
+    _require(columns)
+
+    def start(data: Tensor) -> Tensor:
+        return data.mean(dim=-2)
+
+    def psi(theta: Tensor, data: Tensor) -> Tensor:
+        return data - theta
+
+    names = tuple(f"mean[{column}]" for column in columns)
+    return EstimatingFunction(psi, names, columns, _stacker(columns), start)
+
+
+def variance(*columns: str) -> EstimatingFunction:
+    r"""Means and variances: :math:`\psi_i = (y_i - \mu,\ (y_i - \mu)^2 - \sigma^2)`.
+
+    The root divides by n, as an estimating equation does, not by n - 1.
+
+    Parameters
+    ----------
+    *columns : str
+        The columns; parameters ``mean[column]`` for all of them, then ``variance[column]``.
+    """
+    _require(columns)
+
+    def start(data: Tensor) -> Tensor:
+        return torch.cat([data.mean(dim=-2), data.var(dim=-2, correction=0)], dim=-1)
+
+    def psi(theta: Tensor, data: Tensor) -> Tensor:
+        centred = data - theta[: len(columns)]
+        return torch.cat([centred, centred.square() - theta[len(columns) :]], dim=-1)
+
+    names = tuple(f"{what}[{column}]" for what in ("mean", "variance") for column in columns)
+    return EstimatingFunction(psi, names, columns, _stacker(columns), start)
+
+
+def _require(columns: tuple[str, ...]) -> None:
+    if not columns:
+        raise ValueError("name at least one column.")
+
+
+def _stacker(columns: tuple[str, ...]):  # type: ignore[no-untyped-def]
+    def prepare(leaves: Leaves) -> Tensor:
+        return torch.stack([leaves[column] for column in columns], dim=-1)  # type: ignore[call-overload]
+
+    return prepare

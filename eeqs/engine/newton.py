@@ -1,0 +1,197 @@
+r"""Newton with Levenberg-Marquardt damping on all unfinished replicates at once.
+
+The equations are scaled by :math:`s_j = (n^{-1} \sum_i \psi_{ij}^2)^{1/2}`, so that the residual
+:math:`\sqrt n\, |\bar\psi_j| / s_j` is the distance from the root in units of the sampling error of equation j,
+and neither the units of psi nor those of theta matter. A step solves
+
+.. math:: (\tilde J^\top \tilde J + \lambda I)\, D \delta = -\tilde J^\top S^{-1} \bar\psi,
+          \qquad \tilde J = S^{-1} J D^{-1},
+
+with D the column norms of the scaled Jacobian (Marquardt 1963; More 1978). The damping :math:`\lambda` starts at
+zero (Newton), grows when a step does not reduce the norm of the scaled mean, and shrinks when one does. Where a
+Jacobian costs several evaluations of psi, a step that contracted well is followed by Broyden's (1965) rank-one
+update instead of a fresh Jacobian.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eeqs.engine.errors import Status
+from eeqs.engine.evaluate import Problem
+from eeqs.engine.linalg import RANK_TOLERANCE, condition_number
+
+__all__ = ["Newton"]
+
+# Residual, in standard errors, that is good enough when rounding in psi forbids anything better.
+_ROUNDING_RESIDUAL = 1e-5
+# Relative Newton step at which theta no longer moves.
+_STILL = 1e-15
+# Fall of the size of psi from its starting value that means psi is vanishing observation by observation.
+_VANISHED = 1e-8
+_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-4, 1e10
+# Reduction of the squared norm after which the Jacobian is updated and not recomputed.
+_CONTRACTED = 0.1
+# Reduction of the squared norm that counts as progress, and the steps without progress that end the search.
+_PROGRESS, _PATIENCE = 0.99, 25
+
+
+class Newton:
+    """State of the iteration; after `run` the fields below hold one entry a replicate.
+
+    Attributes
+    ----------
+    theta : Tensor of shape (R, p)
+    status : list of R Status
+    iterations, residual, condition : Tensor of shape (R,)
+        See `eeqs.engine.solve.Solution`.
+    """
+
+    def __init__(self, problem: Problem, theta: Tensor, tolerance: float, max_iterations: int) -> None:
+        self._problem, self._tolerance, self._limit = problem, tolerance, max_iterations
+        count, device = theta.shape[0], theta.device
+        self.theta = theta.clone()
+        self.status = [Status.MAX_ITERATIONS] * count
+        self.iterations = torch.full((count,), max_iterations, device=device)
+        self.residual = torch.full((count,), torch.inf, dtype=torch.float64, device=device)
+        self.condition = self.residual.clone()
+        # The unfinished replicates: their positions, and everything the iteration knows about them.
+        self._rows = torch.arange(count, device=device)
+        mean, scale = self._moments(theta)
+        self._live = {
+            "x": theta.clone(),
+            "mean": mean,
+            "scale": scale,
+            "first_scale": scale,
+            "jacobian": self._jacobian(problem, theta),
+            "age": torch.zeros(count, device=device),  # Broyden updates since the last fresh Jacobian
+            "damping": torch.zeros(count, dtype=torch.float64, device=device),
+            "slow": torch.zeros(count, device=device),  # steps in a row without progress
+        }
+
+    def run(self) -> None:
+        """Iterate until every replicate has a status."""
+        for iteration in range(self._limit + 1):
+            step, moved = _step(**{k: self._live[k] for k in ("jacobian", "mean", "scale", "damping", "x")})
+            outcome = self._outcome(moved)
+            if iteration == self._limit:
+                outcome = [status or Status.MAX_ITERATIONS for status in outcome]
+            finished = torch.tensor([status is not None for status in outcome], device=step.device)
+            if bool(finished.any()):
+                self._record([status for status in outcome if status], finished, iteration)
+                if len(self._rows) == 0:
+                    return
+                step = step[~finished]
+            self._advance(step)
+
+    def _advance(self, step: Tensor) -> None:
+        """Try a step for every live replicate, keep it where the norm falls, and update Jacobian and damping."""
+        live = self._live
+        trial = live["x"] + step
+        mean, scale = self._moments(trial)
+        ratio = (mean / live["scale"]).square().sum(1) / (live["mean"] / live["scale"]).square().sum(1)
+        accepted = ratio < 1  # false for NaN
+        update = accepted & (ratio <= _CONTRACTED) & (live["damping"] == 0) & (not self._problem.psi.cheap_jacobian)
+        broyden = _broyden(live["jacobian"], step, mean - live["mean"], live["scale"])
+        live["jacobian"] = torch.where(update[:, None, None], broyden, live["jacobian"])
+        for name, value in (("x", trial), ("mean", mean), ("scale", scale)):
+            live[name] = torch.where(accepted[:, None], value, live[name])
+        stale = ~accepted & (live["age"] > 0)
+        refresh = (accepted & ~update & (self._residual() > self._tolerance)) | stale
+        self._refresh(refresh)
+        live["age"] = torch.where(update, live["age"] + 1, torch.where(refresh, 0.0, live["age"]))
+        grown = (10 * live["damping"]).clamp_min(_FIRST_DAMPING)
+        shrunk = torch.where(live["damping"] > 10 * _LEAST_DAMPING, live["damping"] / 10, 0.0)
+        live["damping"] = torch.where(accepted, shrunk, torch.where(stale, live["damping"], grown))
+        live["slow"] = torch.where(accepted & (ratio <= _PROGRESS), 0.0, live["slow"] + 1)
+
+    def _refresh(self, which: Tensor) -> None:
+        """Recompute the Jacobian of the replicates in the mask."""
+        if not bool(which.any()):
+            return
+        rows = which.nonzero()[:, 0]
+        problem = self._problem if len(rows) == len(which) else self._problem.rows(rows)
+        self._live["jacobian"] = self._live["jacobian"].index_copy(
+            0, rows, self._jacobian(problem, self._live["x"][rows])
+        )
+
+    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (R, p) and root mean square (R, p) of psi; NaN where psi is not finite."""
+        values = self._problem.values(x if self._problem.replicates else x[0])
+        values = values if self._problem.replicates else values[None]
+        mean = values.mean(dim=1)
+        root_n = values.shape[1] ** 0.5
+        scale = torch.linalg.vector_norm(values, dim=1) / root_n
+        if bool((torch.isinf(scale) | ((scale == 0) & (mean != 0))).any()):  # the squares over- or underflowed
+            largest = values.abs().amax(dim=1, keepdim=True)
+            unit = values / torch.where(largest > 0, largest, 1.0)
+            scale = largest[:, 0] * torch.linalg.vector_norm(unit, dim=1) / root_n
+        return mean, torch.where(scale == 0, 1.0, scale)
+
+    @staticmethod
+    def _jacobian(problem: Problem, x: Tensor) -> Tensor:
+        return problem.jacobian(x) if problem.replicates else problem.jacobian(x[0])[None]
+
+    def _residual(self) -> Tensor:
+        return self._problem.n**0.5 * (self._live["mean"] / self._live["scale"]).abs().amax(dim=1)
+
+    def _outcome(self, moved: Tensor) -> list[Status | None]:
+        """Status of every live replicate that is finished, None for the others."""
+        live, residual = self._live, self._residual()
+        finite = torch.isfinite(live["mean"]).all(1) & torch.isfinite(live["jacobian"]).flatten(1).all(1)
+        stuck = (live["damping"] > _MOST_DAMPING) | (live["slow"] >= _PATIENCE)
+        vanished = (live["scale"] <= _VANISHED * live["first_scale"]).any(1)
+        still = ((moved <= _STILL) & (live["damping"] == 0)) | (vanished & (moved <= 1e-12))
+        converged = (residual <= self._tolerance) | still | (stuck & (residual <= _ROUNDING_RESIDUAL))
+        degenerate = vanished & (moved > 1e-6) & torch.isfinite(moved)
+        code = torch.zeros_like(self._rows)
+        for value, mask in enumerate((stuck, degenerate, converged, ~finite), 1):
+            code = torch.where(mask, value, code)
+        table = (None, Status.STALLED, Status.DEGENERATE, Status.CONVERGED, Status.NON_FINITE)
+        return [table[value] for value in code.tolist()]
+
+    def _record(self, statuses: list[Status], finished: Tensor, iteration: int) -> None:
+        """Store the finished replicates and drop them from the live ones."""
+        rows = self._rows[finished]
+        self.theta[rows] = self._live["x"][finished]
+        self.iterations[rows] = iteration
+        self.residual[rows] = self._residual()[finished]
+        self.condition[rows] = condition_number(self._live["jacobian"][finished])
+        for row, status in zip(rows.tolist(), statuses, strict=True):
+            singular = status is Status.CONVERGED and float(self.condition[row]) >= 1 / RANK_TOLERANCE
+            self.status[row] = Status.SINGULAR if singular else status
+        keep = (~finished).nonzero()[:, 0]
+        self._rows = self._rows[keep]
+        self._live = {name: value[keep] for name, value in self._live.items()}
+        if len(keep):
+            self._problem = self._problem.rows(keep)
+
+
+def _step(jacobian: Tensor, mean: Tensor, scale: Tensor, damping: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Damped step (R, p) and its size relative to theta, in the units of the scaled equations."""
+    scaled = jacobian / scale[:, :, None]
+    size = _column_norms(scaled)
+    scaled = scaled / size[:, None, :]
+    right = -(mean / scale)[:, :, None]
+    identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
+    newton = (damping == 0)[:, None, None]
+    system = torch.where(newton, scaled, scaled.mT @ scaled + damping[:, None, None] * identity)
+    right = torch.where(newton, right, scaled.mT @ right)
+    solution = torch.linalg.solve_ex(system, right)[0][:, :, 0]
+    length = torch.linalg.vector_norm(solution, dim=1)
+    reach = torch.linalg.vector_norm(size * x, dim=1)
+    moved = torch.where(length > 0, length / reach, 0.0)
+    return solution / size, torch.nan_to_num(moved, nan=torch.inf)
+
+
+def _broyden(jacobian: Tensor, step: Tensor, change: Tensor, scale: Tensor) -> Tensor:
+    """Broyden's update of (R, p, p) Jacobians, in the units of the scaled parameters."""
+    metric = _column_norms(jacobian / scale[:, :, None]).square() * step
+    surplus = change - (jacobian @ step[:, :, None])[:, :, 0]
+    return jacobian + surplus[:, :, None] * (metric / (metric * step).sum(1, keepdim=True))[:, None, :]
+
+
+def _column_norms(matrix: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(matrix, dim=1)
+    return torch.where(norms > 0, norms, 1.0)

@@ -1,0 +1,155 @@
+"""Roots of the mean of psi, for one data set or a batch of replicates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eeqs.engine.data import Data
+from eeqs.engine.errors import SolverError, Status
+from eeqs.engine.evaluate import Problem, as_problem, as_theta
+from eeqs.engine.linalg import condition_number
+from eeqs.engine.newton import Newton
+from eeqs.engine.psi import PsiLike
+
+__all__ = ["Solution", "solve", "solve_problem"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    r"""Outcome of `solve`; every field has a leading axis R for a batch of replicates.
+
+    Attributes
+    ----------
+    theta : Tensor of shape (p,) or (R, p)
+        The root, or the last iterate when there is none.
+    status : Status, or tuple of R Status
+        Why the solver stopped; ``status.text`` names cause and remedy.
+    iterations : int or Tensor of shape (R,)
+        Newton steps tried.
+    residual_norm : float or Tensor of shape (R,)
+        Largest :math:`\sqrt n |\bar\psi_j| / s_j`: distance from a root in standard errors of the equations.
+    condition : float or Tensor of shape (R,)
+        Condition number of the last Jacobian after equilibrating its rows and columns.
+    """
+
+    theta: Tensor
+    status: Any
+    iterations: Any
+    residual_norm: Any
+    condition: Any
+
+    @property
+    def converged(self) -> Any:
+        """Whether it converged: bool, or a bool tensor of shape (R,)."""
+        if isinstance(self.status, Status):
+            return self.status is Status.CONVERGED
+        return torch.tensor([status is Status.CONVERGED for status in self.status])
+
+
+def solve(
+    psi: PsiLike,
+    data: Data,
+    theta0: Any = None,
+    *,
+    tolerance: float = 1e-9,
+    max_iterations: int = 100,
+    throw: bool = False,
+) -> Solution:
+    """Find the root of the mean of psi.
+
+    Parameters
+    ----------
+    psi : callable or EstimatingFunction
+        ``psi(theta, data) -> (n,) or (n, p)`` in torch operations.
+    data : DataFrame, mapping of columns, or tuple of arrays
+        One leading axis n. For R independent replicates, leaves of shape (R, n, ...).
+    theta0 : array of shape (p,) or (R, p), optional
+        Starting values; two axes mean replicates. Defaults to the start of psi, where it has one.
+    tolerance : float
+        Largest accepted ``residual_norm``, in standard errors of the equations.
+    max_iterations : int
+        Limit on the steps tried, accepted or not.
+    throw : bool
+        Raise `SolverError` instead of returning a failed status.
+
+    Returns
+    -------
+    Solution
+
+    Raises
+    ------
+    DataError, PsiError
+        On bad input: unknown, non-numeric or non-finite columns, n < p, a wrong length of theta0, psi of the
+        wrong shape or not finite at theta0.
+    SolverError
+        If the solve failed and ``throw`` is set.
+    """
+    batched = theta0 is not None and np.ndim(theta0) == 2
+    problem = as_problem(psi, data, batched=batched)
+    return solve_problem(problem, theta0, tolerance=tolerance, max_iterations=max_iterations, throw=throw)
+
+
+def solve_problem(
+    problem: Problem, theta0: Any, *, tolerance: float = 1e-9, max_iterations: int = 100, throw: bool = False
+) -> Solution:
+    """`solve` on data that are already validated and prepared."""
+    theta = as_theta(problem, theta0)
+    if problem.psi.root is not None:
+        solution = _own_root(problem, tolerance)
+    else:
+        problem.check(theta, problem.values(theta))
+        solution = _newton(problem, theta, tolerance, max_iterations)
+    if throw:
+        failed = [s for s in _as_tuple(solution.status) if s is not Status.CONVERGED]
+        if failed:
+            count = "" if problem.replicates is None else f"{len(failed)} of {problem.replicates} replicates failed; "
+            raise SolverError(f"{count}{failed[0].text}")
+    return solution
+
+
+def _as_tuple(status: Any) -> tuple[Status, ...]:
+    return (status,) if isinstance(status, Status) else status
+
+
+def _own_root(problem: Problem, tolerance: float) -> Solution:
+    """Roots by the finder that psi brings along; a batch is a loop over replicates."""
+    finder = problem.psi.root
+    assert finder is not None  # noqa: S101 - for the type checker: the caller checked
+    if problem.replicates is None:
+        theta, residual = finder(problem.data)
+        status = Status.CONVERGED if residual <= tolerance else Status.STALLED
+        problem.check(theta, problem.values(theta))
+        return Solution(theta, status, 1, residual, float(condition_number(problem.jacobian(theta))))
+    device = problem.device
+    singles = []
+    for r in range(problem.replicates):
+        one = problem.rows(torch.tensor([r], device=device)).squeeze()
+        singles.append(_own_root(one, tolerance))
+    return Solution(
+        torch.stack([s.theta for s in singles]),
+        tuple(s.status for s in singles),
+        torch.tensor([s.iterations for s in singles], device=device),
+        torch.tensor([s.residual_norm for s in singles], dtype=torch.float64, device=device),
+        torch.tensor([s.condition for s in singles], dtype=torch.float64, device=device),
+    )
+
+
+def _newton(problem: Problem, theta: Tensor, tolerance: float, max_iterations: int) -> Solution:
+    """Newton on a batch, of which a single data set is a batch of one."""
+    single = problem.replicates is None
+    state = Newton(problem, theta[None] if single else theta, tolerance, max_iterations)
+    state.run()
+    if not single:
+        return Solution(state.theta, tuple(state.status), state.iterations, state.residual, state.condition)
+    return Solution(
+        state.theta[0],
+        state.status[0],
+        int(state.iterations[0]),
+        float(state.residual[0]),
+        float(state.condition[0]),
+    )
