@@ -55,11 +55,15 @@ def jacobian_of_mean(psi: Callable[[Tensor, Any], Tensor], theta: Tensor, data: 
         values = psi(b, data)
         return (values if values.ndim > 1 else values[:, None]).mean(dim=0)
 
+    def along(tangent: Tensor) -> Tensor:
+        derivative: Tensor = torch.func.jvp(mean, (theta,), (tangent,))[1]
+        return derivative
+
     p = theta.shape[0]
-    n = (data if isinstance(data, Tensor) else next(iter(_leaves(data)))).shape[0]
-    chunk = max(1, min(p, _TANGENT_BUDGET // max(1, n * p)))
-    jacobian: Tensor = torch.func.jacfwd(mean, chunk_size=chunk)(theta)  # type: ignore[call-arg]
-    return jacobian
+    n = next(_leaves(data)).shape[0]
+    basis = torch.eye(p, dtype=theta.dtype, device=theta.device)
+    columns: Tensor = torch.func.vmap(along, chunk_size=max(1, _TANGENT_BUDGET // (n * p)))(basis)
+    return columns.mT
 
 
 def _leaves(tree: Any) -> Any:

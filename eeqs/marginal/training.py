@@ -1,0 +1,51 @@
+"""A marginal model and a score as a loss for stochastic gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from eeqs.marginal.checks import check_classes, check_embeddings, check_latents
+from eeqs.marginal.estimating import equal_log_weights
+from eeqs.marginal.scores import Score
+
+if TYPE_CHECKING:
+    from eeqs.marginal.model import Marginal
+
+__all__ = ["surrogate_loss"]
+
+
+def surrogate_loss(
+    model: Marginal, score: Score, prefix: Tensor, y: Tensor, z: Tensor | None, chunk: int | None
+) -> Tensor:
+    """Mean of the surrogate over observations, with the frozen copy detached; see `eeqs.marginal.Marginal.loss`."""
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunk is {chunk}; evaluate at least one observation at a time.")
+    score.check_draws(None if z is None else z.shape[-2])
+    check_embeddings(model, prefix, y.shape)
+    check_classes(model, y)
+    size = chunk or len(prefix)
+    latents: Iterable[Tensor]
+    if z is not None:
+        check_latents(model, z, y.shape)
+        latents, log_weight = z.split(size), equal_log_weights(z.shape[1], prefix)
+    else:
+        nodes, log_weight = model.quadrature(score.nodes or 1, prefix)
+        latents = repeat(nodes[None])
+
+    def total(x: Tensor, classes: Tensor, block_z: Tensor) -> Tensor:
+        live: Tensor = model(x, block_z)
+        return score.loss(live, live.detach(), classes, log_weight).sum()
+
+    blocks = zip(prefix.split(size), y.long().split(size), latents, strict=False)  # the nodes repeat without end
+    if chunk is None:
+        sums = [total(*block) for block in blocks]
+    else:
+        # Nothing random happens inside: the draws are arguments, so the recomputation sees the same ones.
+        sums = [checkpoint(total, *block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
+    return torch.stack(sums).sum() / len(prefix)
