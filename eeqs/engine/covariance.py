@@ -148,6 +148,10 @@ def meat(psi: PsiLike, theta: Any, data: Data, cov: str | Covariance = "HC0") ->
 def meat_of_values(values: Tensor, data: Data, cov: Covariance) -> Tensor:
     """`meat` from psi already evaluated, (n, p) or (R, n, p)."""
     n, p = values.shape[-2:]
+    if cov.kind in ("HC1", "CR1S") and n <= p:
+        raise DataError(
+            f"{cov.kind} divides by n - p, but there are {n} observations and {p} parameters; use HC0 or CR1."
+        )
     factor = _FACTORS[cov.kind]
     if cov.by is None:
         return factor(n, p, n) * (values.mT @ values) / n
@@ -159,7 +163,7 @@ def meat_of_values(values: Tensor, data: Data, cov: Covariance) -> Tensor:
     sums = values.new_zeros(*values.shape[:-2], groups, p)
     sums.scatter_add_(-2, codes.unsqueeze(-1).expand(values.shape), values)
     present = torch.zeros(sums.shape[:-1], dtype=torch.bool, device=values.device).scatter_(-1, codes, value=True)
-    scale = torch.as_tensor(factor(n, p, present.sum(-1)), dtype=values.dtype, device=values.device)
+    scale = torch.as_tensor(factor(n, p, present.sum(-1).to(values.dtype)), dtype=values.dtype, device=values.device)
     return scale[..., None, None] * (sums.mT @ sums) / n
 
 

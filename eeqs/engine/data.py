@@ -161,7 +161,7 @@ def _as_tensor(name: str, column: Any) -> Tensor:
         raise DataError(f'column "{name}" is a scalar; every column needs a leading axis of observations.')
     if column.dtype.is_complex:
         raise DataError(f'column "{name}" is complex; split it into its real and imaginary parts.')
-    if not column.dtype.is_floating_point and column.numel() and column.abs().max() > _EXACT_INTEGER:
+    if column.dtype == torch.int64 and bool(((column > _EXACT_INTEGER) | (column < -_EXACT_INTEGER)).any()):
         raise DataError(f'column "{name}" {_TOO_LARGE}')
     tensor = column.detach().to(torch.float64)
     finite = torch.isfinite(tensor)
@@ -188,7 +188,10 @@ def _to_numpy(name: str, column: Any) -> Tensor:
         if array.dtype == object and pd.api.types.is_numeric_dtype(series):  # nullable integers and booleans
             array = series.to_numpy(dtype=np.float64)
     else:
-        array = np.asarray(column)
+        try:
+            array = np.asarray(column)
+        except ValueError as error:
+            raise DataError(f'column "{name}" is not a rectangular array of numbers: {error}') from error
     if array.dtype.kind not in "biufc":
         kind = series.dtype if isinstance(column, pd.Series) else array.dtype
         raise DataError(
@@ -199,6 +202,8 @@ def _to_numpy(name: str, column: Any) -> Tensor:
         if array.size and array.max() > _EXACT_INTEGER:
             raise DataError(f'column "{name}" {_TOO_LARGE}')
         array = array.astype(np.float64)
+    if array.dtype.kind == "f":
+        array = array.astype(np.float64, copy=False)
     # A writable array is shared with torch, which never writes to it; a read-only one is copied.
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 

@@ -49,6 +49,8 @@ class Problem:
     def values(self, theta: Tensor) -> Tensor:
         """Psi of every observation: (n, p), or (R, n, p) for replicates."""
         values = self._map(self.psi.psi)(theta, self.data)
+        if not isinstance(values, Tensor):
+            raise PsiError(f"psi returned a {type(values).__name__}; write it in torch operations.")
         return values.unsqueeze(-1) if values.ndim == theta.ndim else values
 
     def jacobian(self, theta: Tensor) -> Tensor:

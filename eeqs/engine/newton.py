@@ -181,17 +181,20 @@ def _step(jacobian: Tensor, mean: Tensor, scale: Tensor, damping: Tensor, x: Ten
     solution = torch.linalg.solve_ex(system, right)[0][:, :, 0]
     length = torch.linalg.vector_norm(solution, dim=1)
     reach = torch.linalg.vector_norm(size * x, dim=1)
-    moved = torch.where(length > 0, length / reach, 0.0)
+    moved = torch.where(length == 0, 0.0, length / reach)  # a step that is NaN has not come to rest
     return solution / size, torch.nan_to_num(moved, nan=torch.inf)
 
 
 def _broyden(jacobian: Tensor, step: Tensor, change: Tensor, scale: Tensor) -> Tensor:
     """Broyden's update of (R, p, p) Jacobians, in the units of the scaled parameters."""
-    metric = _column_norms(jacobian / scale[:, :, None]).square() * step
+    size = _column_norms(jacobian / scale[:, :, None])
+    scaled = size * step  # of order one in any units of theta
     surplus = change - (jacobian @ step[:, :, None])[:, :, 0]
-    return jacobian + surplus[:, :, None] * (metric / (metric * step).sum(1, keepdim=True))[:, None, :]
+    direction = size * (scaled / scaled.square().sum(1, keepdim=True))
+    return jacobian + surplus[:, :, None] * direction[:, None, :]
 
 
 def _column_norms(matrix: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(matrix, dim=1)
-    return torch.where(norms > 0, norms, 1.0)
+    largest = matrix.abs().amax(dim=1)
+    largest = torch.where(largest > 0, largest, 1.0)  # divided out, for the squares may over- or underflow
+    return largest * torch.linalg.vector_norm(matrix / largest[:, None, :], dim=1).clamp_min(1.0)

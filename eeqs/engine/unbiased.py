@@ -44,7 +44,7 @@ class FiniteSupport:
     def weights(self) -> Tensor:
         """Probabilities as a float64 tensor, checked."""
         weights = torch.as_tensor(np.asarray(self.probability), dtype=torch.float64)
-        if weights.ndim != 1 or bool((weights < 0).any()) or abs(float(weights.sum()) - 1) > 1e-9:
+        if weights.ndim != 1 or not bool((weights >= 0).all()) or abs(float(weights.sum()) - 1) > 1e-9:
             raise DataError(f"probability must be a non-negative vector with sum 1; its sum is {float(weights.sum())}.")
         return weights
 

@@ -87,11 +87,19 @@ def hall_sheather(n: int, tau: float, level: float = 0.05) -> float:
 def _density_at_zero(response: Tensor, residual: Tensor, tau: float) -> Tensor:
     """Kernel weights (n,) whose mean is the density of the residuals at zero."""
     width = min(hall_sheather(residual.shape[0], tau), 0.999 * min(tau, 1 - tau))
-    quartiles = torch.quantile(residual, torch.tensor([0.25, 0.75], dtype=residual.dtype, device=residual.device))
-    spread = torch.minimum(response.std(correction=0), (quartiles[1] - quartiles[0]) / 1.34)
+    ordered = residual.sort().values
+    spread = torch.minimum(response.std(correction=0), (_quantile(ordered, 0.75) - _quantile(ordered, 0.25)) / 1.34)
     bandwidth = spread * float(stats.norm.ppf(tau + width) - stats.norm.ppf(tau - width))
     scaled = residual / bandwidth
     return 0.75 * (1 - scaled.square()).clamp_min(0) / bandwidth
+
+
+def _quantile(ordered: Tensor, probability: float) -> Tensor:
+    """Interpolated quantile of sorted values; torch.quantile has no batching rule and a limit of 2**24 values."""
+    position = probability * (ordered.shape[0] - 1)
+    below = int(position)
+    above = min(below + 1, ordered.shape[0] - 1)
+    return torch.lerp(ordered[below], ordered[above], position - below)
 
 
 def _root(data: Regression, tau: float) -> tuple[Tensor, float]:

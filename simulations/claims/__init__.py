@@ -1,0 +1,1 @@
+"""What the studies claim, judged on their stored tables, one module a study."""

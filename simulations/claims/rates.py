@@ -1,0 +1,187 @@
+"""Claims T1, T2 and T3 judged on the table of the study ``rates``.
+
+Families of intervals are simultaneous: each of m intervals of one claim has level 1 - 0.05 / m (Bonferroni), so that
+all of them hold together with probability 0.95 when the theory is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+from simulations.rates import absolute_bias, ratio, slope
+from simulations.schema import CONVERGED
+from simulations.study import VERDICT_COLUMNS
+from simulations.verdicts import point, within
+
+__all__ = ["judge"]
+
+# The lines whose RMSE falls at the parametric rate. cross_fitted with two draws is left out: its instrument is a single
+# log-probability, which says almost nothing about a scale.
+RATE_LINES = (
+    ("quadratic", 2),
+    ("quadratic", 4),
+    ("quadratic", 8),
+    ("cross_fitted", 4),
+    ("cross_fitted", 8),
+    ("exact", 0),
+)
+PAIRED_DRAWS = (4, 8)
+ASYMPTOTIC_DRAWS = 8
+FAILURES_FROM = 1000
+ERROR = 0.05
+
+
+def judge(table: pd.DataFrame, *, burn_in: int, max_width: float) -> pd.DataFrame:
+    """Return one row a claim and line, with columns `simulations.study.VERDICT_COLUMNS`.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Table of the study.
+    burn_in : int
+        Smallest n of the fitted slopes.
+    max_width : float
+        Widest interval of an RMSE slope that supports its claim; twice that for the slope of a bias.
+    """
+    roots, scores = (table[table["quantity"] == kind] for kind in ("root", "psi_at_truth"))
+    rows = [
+        *_rmse_slopes(roots, burn_in, max_width),
+        *_coverage(roots),
+        *_failures(roots),
+        *_bias_slopes(roots, max_width),
+        *_floor(roots),
+        *_collapse(roots),
+        *_unbiased(scores),
+    ]
+    return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
+
+
+def _line(rows: pd.DataFrame, estimator: str, n_draws: int) -> pd.DataFrame:
+    return rows[(rows["estimator"] == estimator) & (rows["n_draws"] == n_draws)]
+
+
+def _label(estimator: str, n_draws: int) -> str:
+    return f"{estimator} K={n_draws}" if n_draws else estimator
+
+
+def _parameters(rows: pd.DataFrame) -> list[str]:
+    return sorted(rows["parameter"].unique())
+
+
+def _rmse_slopes(rows: pd.DataFrame, burn_in: int, max_width: float) -> Iterator[tuple]:
+    names = _parameters(rows)
+    level = 1 - ERROR / (len(RATE_LINES) * len(names))
+    for estimator, n_draws in RATE_LINES:
+        for name in names:
+            line = _line(rows, estimator, n_draws)
+            found = slope(line[line["parameter"] == name], burn_in=burn_in, level=level)
+            verdict = point(-0.5, found.low, found.high, max_width)
+            quantity = f"slope of RMSE({name}) in n >= {burn_in}"
+            yield "T1", _label(estimator, n_draws), quantity, -0.5, *_numbers(found), verdict
+
+
+def _coverage(rows: pd.DataFrame) -> Iterator[tuple]:
+    largest = rows["n"].max()
+    at = rows[rows["n"] == largest]
+    names = _parameters(rows)
+    good = [("cross_fitted", k) for k in PAIRED_DRAWS]
+    for lines, claim, predicted in ((good, "T1", 0.95), ([("plug_in", k) for k in PAIRED_DRAWS], "T2", 0.2)):
+        for estimator, n_draws in lines:
+            for name in names:
+                part = _line(at, estimator, n_draws)
+                part = part[(part["parameter"] == name) & (part["status"] == CONVERGED)]
+                covered = (part["estimate"] - part["truth"]).abs() <= stats.norm.ppf(0.975) * part["se"]
+                low, high = _wilson(int(covered.sum()), len(part), ERROR / (len(lines) * len(names)))
+                share = covered.mean()
+                quantity = f"coverage({name}) at n = {largest}" + (" at most" if claim == "T2" else "")
+                verdict = point(0.95, low, high, 0.1) if claim == "T1" else within(low, high, at_most=predicted)
+                error = np.sqrt(share * (1 - share) / len(part))
+                yield claim, _label(estimator, n_draws), quantity, predicted, share, low, high, error, verdict
+
+
+def _failures(rows: pd.DataFrame) -> Iterator[tuple]:
+    for estimator, n_draws in RATE_LINES:
+        line = _line(rows, estimator, n_draws)
+        line = line[(line["n"] >= FAILURES_FROM) & (line["parameter"] == _parameters(rows)[0])]
+        failed = int((line["status"] != CONVERGED).sum())
+        low, high = proportion_confint(failed, len(line), alpha=ERROR / len(RATE_LINES), method="beta")
+        share = failed / len(line)
+        error = np.sqrt(share * (1 - share) / len(line))
+        quantity = f"share of failures, n >= {FAILURES_FROM}, below"
+        yield "T1", _label(estimator, n_draws), quantity, 0.01, share, low, high, error, within(low, high, at_most=0.01)
+
+
+def _bias_slopes(rows: pd.DataFrame, max_width: float) -> Iterator[tuple]:
+    line = rows[(rows["estimator"] == "plug_in") & (rows["n_draws"] >= ASYMPTOTIC_DRAWS)]
+    size = line.loc[line["n_draws"].idxmax(), "n"]
+    line = line[line["n"] == size]
+    names = _parameters(rows)
+    for name in names:
+        found = slope(line[line["parameter"] == name], "n_draws", absolute_bias, level=1 - ERROR / len(names))
+        verdict = point(-1.0, found.low, found.high, 2 * max_width)
+        quantity = f"slope of |bias({name})| in K >= {ASYMPTOTIC_DRAWS}, n = {size}"
+        yield "T2", "plug_in", quantity, -1.0, *_numbers(found), verdict
+
+
+def _floor(rows: pd.DataFrame) -> Iterator[tuple]:
+    at = rows[rows["n"] == rows["n"].max()]
+    names = _parameters(rows)
+    for n_draws in PAIRED_DRAWS:
+        for name in names:
+            pair = [_line(at, estimator, n_draws) for estimator in ("plug_in", "cross_fitted")]
+            pair = [part[part["parameter"] == name] for part in pair]
+            found = ratio(*pair, level=1 - ERROR / (len(names) * len(PAIRED_DRAWS)))
+            verdict = within(found.low, found.high, at_least=4.0)
+            quantity = f"RMSE({name}) plug_in / cross_fitted at n = {rows['n'].max()}, at least"
+            yield "T2", f"K={n_draws}", quantity, 4.0, *_numbers(found), verdict
+
+
+def _collapse(rows: pd.DataFrame) -> Iterator[tuple]:
+    """Share of single_draw replicates whose noise scale ran to a tenth of the truth or below."""
+    line = rows[(rows["estimator"] == "single_draw") & (rows["parameter"] == "bias[0]")]
+    line = line[line["n"] == line["n"].max()]
+    collapsed = int((line["estimate"] <= line["truth"] - np.log(10)).sum())
+    share = collapsed / len(line)
+    low, high = proportion_confint(collapsed, len(line), alpha=ERROR, method="beta")
+    error = np.sqrt(share * (1 - share) / len(line))
+    quantity = f"share with scale below truth / 10 at n = {line['n'].max()}, at least"
+    yield "T2", "single_draw", quantity, 0.5, share, low, high, error, within(low, high, at_least=0.5)
+
+
+def _unbiased(rows: pd.DataFrame) -> Iterator[tuple]:
+    """Standardised mean of psi at the truth: the worst component of unbiased lines, the best of biased ones."""
+    cells = []
+    for (estimator, n_draws, name), part in rows.groupby(["estimator", "n_draws", "parameter"]):
+        sd = np.sqrt(np.mean(part["se"] ** 2) * part["n"].iloc[0])
+        observations = len(part) * part["n"].iloc[0]
+        cells.append((estimator, n_draws, name, part["estimate"].mean() / sd, 1 / np.sqrt(observations)))
+    frame = pd.DataFrame(cells, columns=["estimator", "n_draws", "parameter", "mean", "error"])
+    reach = stats.norm.isf(ERROR / (2 * len(frame)))
+    for estimator, part in frame.groupby("estimator"):
+        biased = estimator in ("plug_in", "single_draw")
+        sizes = part["mean"].abs().groupby(part["n_draws"]).transform("max")
+        shown = part.loc[sizes.idxmin()] if biased else part.loc[part["mean"].abs().idxmax()]
+        if biased:
+            shown = part.loc[part.loc[part["n_draws"] == shown["n_draws"], "mean"].abs().idxmax()]
+        low, high = shown["mean"] - reach * shown["error"], shown["mean"] + reach * shown["error"]
+        clear = low > 0 or high < 0
+        verdict = ("holds" if clear else "fails") if biased else point(0.0, low, high, 0.05)
+        quantity = f"mean psi / sd at the truth ({shown['parameter']}, {'not zero' if biased else 'zero'} for every K)"
+        label = _label(str(estimator), int(shown["n_draws"]))
+        yield "T3", label, quantity, 0.0, shown["mean"], low, high, shown["error"], verdict
+
+
+def _wilson(count: int, size: int, alpha: float) -> tuple[float, float]:
+    if size == 0:
+        return np.nan, np.nan
+    low, high = proportion_confint(count, size, alpha=alpha, method="wilson")
+    return float(low), float(high)
+
+
+def _numbers(found: object) -> tuple[float, float, float, float]:
+    return found.estimate, found.low, found.high, found.monte_carlo_se  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""Data-generating designs shared by the studies: known truth, simulated data, starting values."""

@@ -1,0 +1,120 @@
+"""Run the missing batches of a study: one thread a worker, the same rows whatever the number of workers."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from joblib import Parallel, delayed, parallel_config
+from threadpoolctl import threadpool_limits
+
+from simulations.memory import keep_freed_memory
+from simulations.schema import check_rows, complete
+from simulations.seeds import replicate_seed
+from simulations.store import Store
+from simulations.study import Batch, Study
+
+
+class BatchError(RuntimeError):
+    """A batch raised, or returned rows that violate the schema; the message names its cell and replicates."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one batch: its rows, or the traceback of what it raised."""
+
+    batch: Batch
+    result: pd.DataFrame | str
+
+
+def run(
+    study: Study, store: Store, *, workers: int = 1, on_done: Callable[[Batch], None] = lambda _: None
+) -> pd.DataFrame:
+    """Run what a store misses and return the whole table.
+
+    Parameters
+    ----------
+    study : Study
+        The study whose plan the store holds.
+    store : Store
+        From `simulations.store.open_store`.
+    workers : int
+        Processes; 1 runs in this one.
+    on_done : callable
+        Called with each batch once it is on disk.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table, see `simulations`.
+
+    Raises
+    ------
+    BatchError
+        A batch failed. No further batch is started and those under way are stored first, so that a resumed
+        run repeats only the failed one.
+    """
+    # The longest first: the last batch to end then keeps the other workers waiting least.
+    pending = sorted(store.missing(), key=lambda batch: -batch.cost)
+    failures: list[Outcome] = []
+
+    def until_failure() -> Iterator[Batch]:
+        for batch in pending:
+            if failures:
+                return
+            yield batch
+
+    for outcome in _outcomes(study, store.plan.seed, until_failure(), workers):
+        if isinstance(outcome.result, str):
+            failures.append(outcome)
+            continue
+        store.write(outcome.batch, outcome.result)
+        on_done(outcome.batch)
+    if failures:
+        batch, first = failures[0].batch, failures[0].batch.replicates.start
+        raise BatchError(
+            f"cell {batch.cell.key}, replicates {first} to {batch.replicates.stop - 1} failed:\n{failures[0].result}"
+        )
+    return store.finish()
+
+
+def _outcomes(study: Study, seed: int, batches: Iterator[Batch], workers: int) -> Iterator[Outcome]:
+    # Workers that outlive a killed parent wait for work that never comes: a short patience ends them.
+    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=10):
+        # One batch a task, taken up lazily: every batch reaches the disk as soon as it is done.
+        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+    yield from parallel(delayed(_attempt)(study, seed, batch) for batch in batches)
+
+
+def _attempt(study: Study, seed: int, batch: Batch) -> Outcome:
+    """Run one batch; an exception becomes a value, so that batches under way elsewhere are not lost with it.
+
+    The value is text, because not every exception survives the way between processes.
+    """
+    try:
+        seeds = [replicate_seed(seed, batch.cell.stream, replicate) for replicate in batch.replicates]
+        keep_freed_memory()
+        with _one_thread():
+            start = time.perf_counter()
+            rows = study.run(batch.cell, batch.replicates, seeds)
+            seconds = time.perf_counter() - start
+        rows = complete(rows, batch, seeds, seconds)
+        check_rows(rows, batch)
+        return Outcome(batch, rows)
+    except Exception:  # noqa: BLE001 - `run` raises it with the name of the cell
+        return Outcome(batch, traceback.format_exc())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Pin torch and BLAS to one thread: workers share the cores, and sums then have one order of addition."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,170 @@
+"""Rates of five estimating functions of one model: claims T1, T2 and T3 of the theory notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.random import SeedSequence
+from torch import Tensor
+
+import eeqs
+from eeqs.marginal import Score, cross_fitted, exact, plug_in, quadratic, single_draw
+from simulations.claims import rates as claims
+from simulations.designs.frozen_kernel import FrozenKernel
+from simulations.seeds import torch_generator
+from simulations.study import Cell, Preset
+
+__all__ = ["STUDY", "Rates", "Size"]
+
+ROOT, SCORE = "root", "psi_at_truth"
+_SCORES: dict[str, Score] = {s.name: s for s in (single_draw, plug_in, quadratic, cross_fitted)}
+# Log-probabilities held by one batch of replicates: a few MB, so that its temporaries stay near the cache.
+_BATCH_NUMBERS = 400_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of the study a preset runs.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Sample sizes n.
+    burn_in : int
+        Size from which slopes are fitted.
+    replicates, exact_replicates, single_draw_replicates : int
+        Replicates a cell; quadrature is the dearest estimator and single_draw diverges whatever its number.
+    bias_size, bias_replicates : int
+        Sample size and replicates of the cells that vary the number of draws up to 64.
+    score_size, score_replicates : int
+        Those of the cells that evaluate psi at the truth.
+    max_width : float
+        Widest interval of a slope that can support a claim.
+    """
+
+    sizes: tuple[int, ...]
+    burn_in: int
+    replicates: int
+    exact_replicates: int
+    single_draw_replicates: int
+    bias_size: int
+    bias_replicates: int
+    score_size: int
+    score_replicates: int
+    max_width: float
+
+
+_PRESETS = {
+    Preset.QUICK: Size((100, 200, 500, 1000, 2000, 5000, 10000), 1000, 60, 30, 10, 5000, 60, 2000, 40, 0.5),
+    Preset.FULL: Size((200, 500, 1000, 2000, 5000, 10000, 20000), 2000, 400, 300, 50, 10000, 400, 2000, 500, 0.15),
+}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Five estimators over a grid of sample sizes and draws.
+
+    A cell is an estimator at a sample size ``n`` and a number of draws ``n_draws`` (0 for quadrature). Its
+    ``quantity`` is ``root``, the estimate and its sandwich standard error, or ``psi_at_truth``, the mean of psi at
+    the truth and its standard error. Cells of one n share their observations.
+    """
+
+    name: str = "rates"
+    summary: str = "RMSE, bias and coverage of single_draw, plug_in, quadratic, cross_fitted and exact (T1, T2, T3)"
+    draws: tuple[int, ...] = (2, 4, 8)
+    many_draws: tuple[int, ...] = (16, 32, 64)
+    design: FrozenKernel = field(default_factory=FrozenKernel)
+
+    def size(self, preset: Preset) -> Size:
+        """Return what a preset runs."""
+        return _PRESETS[preset]
+
+    def cells(self, preset: Preset) -> list[Cell]:
+        """Return the grid of a preset."""
+        size = self.size(preset)
+        counts = dict.fromkeys(_SCORES, size.replicates) | {"single_draw": size.single_draw_replicates}
+        grid = [self._cell(ROOT, name, n, k, counts[name]) for n in size.sizes for name in counts for k in self.draws]
+        grid += [self._cell(ROOT, "exact", n, 0, size.exact_replicates) for n in size.sizes]
+        grid += [self._cell(ROOT, "plug_in", size.bias_size, k, size.bias_replicates) for k in self.many_draws]
+        grid += [
+            self._cell(SCORE, name, size.score_size, k, size.score_replicates) for name in counts for k in self.draws
+        ]
+        return [*grid, self._cell(SCORE, "exact", size.score_size, 0, size.score_replicates)]
+
+    def run(self, cell: Cell, replicates: Sequence[int], seeds: list[SeedSequence]) -> pd.DataFrame:
+        """Simulate and estimate a batch of replicates at once."""
+        estimator, n, n_draws = (cell.parameters[name] for name in ("estimator", "n", "n_draws"))
+        score = exact(self.design.nodes) if estimator == "exact" else _SCORES[str(estimator)]
+        draws = int(n_draws) or None
+        samples = [self.design.sample(int(n), draws, torch_generator(seed)) for seed in seeds]
+        data = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+        psi = self.design.model(self.design.start).psi(score, n_draws=draws)
+        summarise = _root if cell.parameters["quantity"] == ROOT else _psi_at_truth
+        estimate, se, status = summarise(psi, data, self.design)
+        truth = self.design.truth if cell.parameters["quantity"] == ROOT else (0.0, 0.0)
+        return _rows(replicates, self.design.names, truth, estimate, se, status)
+
+    def verdicts(self, table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
+        """Judge T1, T2 and T3."""
+        return claims.judge(table, burn_in=self.size(preset).burn_in, max_width=self.size(preset).max_width)
+
+    def _cell(self, quantity: str, estimator: str, n: int, n_draws: int, replicates: int) -> Cell:
+        points = n_draws or self.design.nodes
+        numbers = n * points * len(self.design.weight)
+        return Cell(
+            self.name,
+            {"quantity": quantity, "estimator": estimator, "n": n, "n_draws": n_draws},
+            replicates,
+            batch=min(replicates, max(1, _BATCH_NUMBERS // numbers)),
+            stream=f"n={n}",
+            cost=float(numbers) * (0.1 if quantity == SCORE else 1.0) + 1e4,
+        )
+
+
+def _root(
+    psi: eeqs.EstimatingFunction, data: dict[str, Tensor], design: FrozenKernel
+) -> tuple[Tensor, Tensor, list[str]]:
+    start = torch.tensor(design.start, dtype=torch.float64).expand(len(data["y"]), -1)
+    solution = eeqs.solve(psi, data, start, tolerance=1e-6)
+    bread = eeqs.bread(psi, solution.theta, data)
+    meat = eeqs.meat(psi, solution.theta, data)
+    covariance = eeqs.sandwich(bread, meat, data["y"].shape[1])
+    se = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    return solution.theta, se, [status.label for status in solution.status]
+
+
+def _psi_at_truth(
+    psi: eeqs.EstimatingFunction, data: dict[str, Tensor], design: FrozenKernel
+) -> tuple[Tensor, Tensor, list[str]]:
+    truth = torch.tensor(design.truth, dtype=torch.float64)
+    values = torch.func.vmap(psi, in_dims=(None, 0))(truth, data)
+    n = values.shape[1]
+    return values.mean(dim=1), values.std(dim=1) / n**0.5, ["converged"] * len(values)
+
+
+def _rows(
+    replicates: Sequence[int],
+    names: Sequence[str],
+    truth: Sequence[float],
+    estimate: Tensor,
+    se: Tensor,
+    status: list[str],
+) -> pd.DataFrame:
+    p = len(names)
+    return pd.DataFrame(
+        {
+            "replicate": np.repeat(np.asarray(replicates, dtype=np.int64), p),
+            "parameter": list(names) * len(replicates),
+            "truth": np.tile(np.asarray(truth, dtype=float), len(replicates)),
+            "estimate": estimate.numpy().ravel(),
+            "se": se.numpy().ravel(),
+            "status": np.repeat(status, p),
+        }
+    )
+
+
+STUDY = Rates()
