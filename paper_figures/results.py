@@ -31,7 +31,7 @@ class Results:
     table: pd.DataFrame
     size: Size
 
-    symbols = {"bias[0]": "log-scale level $b$", "weight[0,0]": "log-scale slope $w$"}  # noqa: RUF012 - read only
+    symbols = {"log_scale": r"log-scale $\phi$"}  # noqa: RUF012 - read only
 
     @classmethod
     def read(cls, directory: Path) -> Results:

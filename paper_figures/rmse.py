@@ -39,7 +39,7 @@ def draw(results: Results) -> Figure:
 
 
 def _line(axis: Axes, results: Results, estimator: str, n_draws: int, name: str) -> None:
-    wanted = {"estimator": estimator, "n_draws": n_draws, "parameter": name}
+    wanted: dict[str, str | int] = {"estimator": estimator, "n_draws": n_draws, "parameter": name}
     line = results.measure("rmse", **wanted).sort_values("n")
     n, value, half = line["n"].to_numpy(), line["value"].to_numpy(), 1.96 * line["mcse"].to_numpy()
     colour = COLOURS[estimator]

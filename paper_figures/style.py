@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -34,7 +36,7 @@ LABELS = {
     "exact": "exact (quadrature)",
 }
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "figure.dpi": 150,
     "savefig.dpi": 200,
     "font.family": "DejaVu Sans",
@@ -78,6 +80,6 @@ def save(figure: Figure, directory: Path, name: str) -> list[Path]:
     paths = []
     for extension, metadata in (("pdf", {"CreationDate": None}), ("svg", {"Date": None}), ("png", {"Software": None})):
         path = directory / f"{name}.{extension}"
-        write_atomically(path, lambda file, e=extension, m=metadata: figure.savefig(file, format=e, metadata=m))
+        write_atomically(path, partial(figure.savefig, format=extension, metadata=metadata))
         paths.append(path)
     return paths

@@ -25,4 +25,5 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     settings = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1, _M_TOP_PAD: 2**26}
-    return all([mallopt(name, value) for name, value in settings.items()])  # each of them, whatever the others say
+    taken = [mallopt(name, value) for name, value in settings.items()]
+    return all(taken)

@@ -28,8 +28,11 @@ __all__ = ["Newton"]
 _ROUNDING_RESIDUAL = 1e-5
 # Relative Newton step at which theta no longer moves.
 _STILL = 1e-15
-# Fall of the size of psi from its starting value that means psi is vanishing observation by observation.
-_VANISHED = 1e-8
+# Relative Newton step that is only rounding when psi is rounding too.
+_PERFECT_FIT = 1e-12
+# Fall of the size of psi and of its Jacobian from their starting values that means both are vanishing, observation by
+# observation, on the way to a parameter at infinity. A perfect fit makes psi vanish and leaves its Jacobian.
+_VANISHED = 1e-12
 _FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-4, 1e10
 # Reduction of the squared norm after which the Jacobian is updated and not recomputed.
 _CONTRACTED = 0.1
@@ -64,7 +67,8 @@ class Newton:
             "mean": mean,
             "scale": scale,
             "first_scale": scale,
-            "jacobian": self._jacobian(problem, theta),
+            "jacobian": (jacobian := self._jacobian(problem, theta)),
+            "first_jacobian": jacobian,
             "age": torch.zeros(count, device=device),  # Broyden updates since the last fresh Jacobian
             "damping": torch.zeros(count, dtype=torch.float64, device=device),
             "slow": torch.zeros(count, device=device),  # steps in a row without progress
@@ -90,17 +94,19 @@ class Newton:
         live = self._live
         trial = live["x"] + step
         mean, scale = self._moments(trial)
-        ratio = (mean / live["scale"]).square().sum(1) / (live["mean"] / live["scale"]).square().sum(1)
+        unit = _positive(live["scale"])
+        ratio = (mean / unit).square().sum(1) / (live["mean"] / unit).square().sum(1)
         accepted = ratio < 1  # false for NaN
         update = accepted & (ratio <= _CONTRACTED) & (live["damping"] == 0) & (not self._problem.psi.cheap_jacobian)
-        broyden = _broyden(live["jacobian"], step, mean - live["mean"], live["scale"])
+        broyden = _broyden(live["jacobian"], step, mean - live["mean"], unit)
         live["jacobian"] = torch.where(update[:, None, None], broyden, live["jacobian"])
         for name, value in (("x", trial), ("mean", mean), ("scale", scale)):
             live[name] = torch.where(accepted[:, None], value, live[name])
         stale = ~accepted & (live["age"] > 0)
-        refresh = (accepted & ~update & (self._residual() > self._tolerance)) | stale
+        unfinished = ~update & (self._residual() > self._tolerance)
+        refresh = (accepted & (unfinished | self._vanished())) | stale
         self._refresh(refresh)
-        live["age"] = torch.where(update, live["age"] + 1, torch.where(refresh, 0.0, live["age"]))
+        live["age"] = torch.where(refresh, 0.0, live["age"] + update)
         grown = (10 * live["damping"]).clamp_min(_FIRST_DAMPING)
         shrunk = torch.where(live["damping"] > 10 * _LEAST_DAMPING, live["damping"] / 10, 0.0)
         live["damping"] = torch.where(accepted, shrunk, torch.where(stale, live["damping"], grown))
@@ -127,28 +133,35 @@ class Newton:
             largest = values.abs().amax(dim=1, keepdim=True)
             unit = values / torch.where(largest > 0, largest, 1.0)
             scale = largest[:, 0] * torch.linalg.vector_norm(unit, dim=1) / root_n
-        return mean, torch.where(scale == 0, 1.0, scale)
+        return mean, scale
 
     @staticmethod
     def _jacobian(problem: Problem, x: Tensor) -> Tensor:
         return problem.jacobian(x) if problem.replicates else problem.jacobian(x[0])[None]
 
+    def _vanished(self) -> Tensor:
+        """Whether some equation of a replicate has all but vanished for every observation."""
+        return (self._live["scale"] < _VANISHED * self._live["first_scale"]).any(1)
+
     def _residual(self) -> Tensor:
-        return self._problem.n**0.5 * (self._live["mean"] / self._live["scale"]).abs().amax(dim=1)
+        return self._problem.n**0.5 * (self._live["mean"] / _positive(self._live["scale"])).abs().amax(dim=1)
 
     def _outcome(self, moved: Tensor) -> list[Status | None]:
         """Status of every live replicate that is finished, None for the others."""
         live, residual = self._live, self._residual()
         finite = torch.isfinite(live["mean"]).all(1) & torch.isfinite(live["jacobian"]).flatten(1).all(1)
         stuck = (live["damping"] > _MOST_DAMPING) | (live["slow"] >= _PATIENCE)
-        vanished = (live["scale"] <= _VANISHED * live["first_scale"]).any(1)
-        still = ((moved <= _STILL) & (live["damping"] == 0)) | (vanished & (moved <= 1e-12))
-        converged = (residual <= self._tolerance) | still | (stuck & (residual <= _ROUNDING_RESIDUAL))
-        degenerate = vanished & (moved > 1e-6) & torch.isfinite(moved)
+        sizes = [live[name].abs().amax(1) for name in ("jacobian", "first_jacobian")]
+        flat = (sizes[0] < _VANISHED * sizes[1]).any(1)
+        vanished = self._vanished()
+        at_rest = (moved <= _STILL) & (live["damping"] == 0)
+        perfect_fit = vanished & ~flat & (moved <= _PERFECT_FIT)
+        rounding = stuck & (residual <= _ROUNDING_RESIDUAL)
+        converged = (residual <= self._tolerance) | at_rest | perfect_fit | rounding
         code = torch.zeros_like(self._rows)
-        for value, mask in enumerate((stuck, degenerate, converged, ~finite), 1):
+        for value, mask in enumerate((stuck, converged, vanished & flat, ~finite), 1):
             code = torch.where(mask, value, code)
-        table = (None, Status.STALLED, Status.DEGENERATE, Status.CONVERGED, Status.NON_FINITE)
+        table = (None, Status.STALLED, Status.CONVERGED, Status.DEGENERATE, Status.NON_FINITE)
         return [table[value] for value in code.tolist()]
 
     def _record(self, statuses: list[Status], finished: Tensor, iteration: int) -> None:
@@ -170,6 +183,7 @@ class Newton:
 
 def _step(jacobian: Tensor, mean: Tensor, scale: Tensor, damping: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Damped step (R, p) and its size relative to theta, in the units of the scaled equations."""
+    scale = _positive(scale)
     scaled = jacobian / scale[:, :, None]
     size = _column_norms(scaled)
     scaled = scaled / size[:, None, :]
@@ -192,6 +206,11 @@ def _broyden(jacobian: Tensor, step: Tensor, change: Tensor, scale: Tensor) -> T
     surplus = change - (jacobian @ step[:, :, None])[:, :, 0]
     direction = size * (scaled / scaled.square().sum(1, keepdim=True))
     return jacobian + surplus[:, :, None] * direction[:, None, :]
+
+
+def _positive(scale: Tensor) -> Tensor:
+    """Scale to divide by: one for an equation that is zero for every observation."""
+    return torch.where(scale == 0, 1.0, scale)
 
 
 def _column_norms(matrix: Tensor) -> Tensor:

@@ -7,16 +7,17 @@ all of them hold together with probability 0.95 when the theory is right.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from simulations.rates import absolute_bias, ratio, slope
+from simulations.rates import Interval, absolute_bias, ratio, slope
 from simulations.schema import CONVERGED
 from simulations.study import VERDICT_COLUMNS
-from simulations.verdicts import point, within
+from simulations.verdicts import FAILS, HOLDS, point, within
 
 __all__ = ["judge"]
 
@@ -31,6 +32,7 @@ RATE_LINES = (
     ("exact", 0),
 )
 PAIRED_DRAWS = (4, 8)
+BIASED = ("single_draw", "plug_in")
 ASYMPTOTIC_DRAWS = 8
 FAILURES_FROM = 1000
 ERROR = 0.05
@@ -118,7 +120,7 @@ def _failures(rows: pd.DataFrame) -> Iterator[tuple]:
 
 def _bias_slopes(rows: pd.DataFrame, max_width: float) -> Iterator[tuple]:
     line = rows[(rows["estimator"] == "plug_in") & (rows["n_draws"] >= ASYMPTOTIC_DRAWS)]
-    size = line.loc[line["n_draws"].idxmax(), "n"]
+    size = int(line.loc[line["n_draws"] == line["n_draws"].max(), "n"].iloc[0])
     line = line[line["n"] == size]
     names = _parameters(rows)
     for name in names:
@@ -133,9 +135,11 @@ def _floor(rows: pd.DataFrame) -> Iterator[tuple]:
     names = _parameters(rows)
     for n_draws in PAIRED_DRAWS:
         for name in names:
-            pair = [_line(at, estimator, n_draws) for estimator in ("plug_in", "cross_fitted")]
-            pair = [part[part["parameter"] == name] for part in pair]
-            found = ratio(*pair, level=1 - ERROR / (len(names) * len(PAIRED_DRAWS)))
+            plug_in, cross_fitted = (
+                line[line["parameter"] == name]
+                for line in (_line(at, estimator, n_draws) for estimator in ("plug_in", "cross_fitted"))
+            )
+            found = ratio(plug_in, cross_fitted, level=1 - ERROR / (len(names) * len(PAIRED_DRAWS)))
             verdict = within(found.low, found.high, at_least=4.0)
             quantity = f"RMSE({name}) plug_in / cross_fitted at n = {rows['n'].max()}, at least"
             yield "T2", f"K={n_draws}", quantity, 4.0, *_numbers(found), verdict
@@ -143,7 +147,7 @@ def _floor(rows: pd.DataFrame) -> Iterator[tuple]:
 
 def _collapse(rows: pd.DataFrame) -> Iterator[tuple]:
     """Share of single_draw replicates whose noise scale ran to a tenth of the truth or below."""
-    line = rows[(rows["estimator"] == "single_draw") & (rows["parameter"] == "bias[0]")]
+    line = rows[rows["estimator"] == "single_draw"]
     line = line[line["n"] == line["n"].max()]
     collapsed = int((line["estimate"] <= line["truth"] - np.log(10)).sum())
     share = collapsed / len(line)
@@ -153,27 +157,42 @@ def _collapse(rows: pd.DataFrame) -> Iterator[tuple]:
     yield "T2", "single_draw", quantity, 0.5, share, low, high, error, within(low, high, at_least=0.5)
 
 
+class _Mean(NamedTuple):
+    """Mean of one component of psi at the truth, in standard deviations of psi."""
+
+    estimator: str
+    n_draws: int
+    parameter: str
+    value: float
+    error: float
+
+    @property
+    def z(self) -> float:
+        return abs(self.value) / self.error
+
+
 def _unbiased(rows: pd.DataFrame) -> Iterator[tuple]:
-    """Standardised mean of psi at the truth: the worst component of unbiased lines, the best of biased ones."""
-    cells = []
-    for (estimator, n_draws, name), part in rows.groupby(["estimator", "n_draws", "parameter"]):
-        sd = np.sqrt(np.mean(part["se"] ** 2) * part["n"].iloc[0])
-        observations = len(part) * part["n"].iloc[0]
-        cells.append((estimator, n_draws, name, part["estimate"].mean() / sd, 1 / np.sqrt(observations)))
-    frame = pd.DataFrame(cells, columns=["estimator", "n_draws", "parameter", "mean", "error"])
-    reach = stats.norm.isf(ERROR / (2 * len(frame)))
-    for estimator, part in frame.groupby("estimator"):
-        biased = estimator in ("plug_in", "single_draw")
-        sizes = part["mean"].abs().groupby(part["n_draws"]).transform("max")
-        shown = part.loc[sizes.idxmin()] if biased else part.loc[part["mean"].abs().idxmax()]
-        if biased:
-            shown = part.loc[part.loc[part["n_draws"] == shown["n_draws"], "mean"].abs().idxmax()]
-        low, high = shown["mean"] - reach * shown["error"], shown["mean"] + reach * shown["error"]
-        clear = low > 0 or high < 0
-        verdict = ("holds" if clear else "fails") if biased else point(0.0, low, high, 0.05)
-        quantity = f"mean psi / sd at the truth ({shown['parameter']}, {'not zero' if biased else 'zero'} for every K)"
-        label = _label(str(estimator), int(shown["n_draws"]))
-        yield "T3", label, quantity, 0.0, shown["mean"], low, high, shown["error"], verdict
+    """Show the worst component of an unbiased line, and the strongest one at the least biased K of a biased line."""
+    means = [_mean(part) for _, part in rows.groupby(["estimator", "n_draws", "parameter"])]
+    reach = float(stats.norm.isf(ERROR / (2 * len(means))))
+    for estimator in dict.fromkeys(mean.estimator for mean in means):
+        mine = [mean for mean in means if mean.estimator == estimator]
+        strongest = [max((m for m in mine if m.n_draws == k), key=lambda m: m.z) for k in {m.n_draws for m in mine}]
+        biased = estimator in BIASED
+        shown = min(strongest, key=lambda m: m.z) if biased else max(strongest, key=lambda m: m.z)
+        low, high = shown.value - reach * shown.error, shown.value + reach * shown.error
+        verdict = (HOLDS if shown.z > reach else FAILS) if biased else point(0.0, low, high, 0.05)
+        quantity = f"mean psi / sd at the truth ({shown.parameter}): {'not zero' if biased else 'zero'} for every K"
+        yield "T3", _label(estimator, shown.n_draws), quantity, 0.0, shown.value, low, high, shown.error, verdict
+
+
+def _mean(part: pd.DataFrame) -> _Mean:
+    first = part.iloc[0]
+    n = int(first["n"])
+    deviation = np.sqrt(np.mean(part["se"] ** 2) * n)
+    error = 1 / np.sqrt(len(part) * n)
+    value = part["estimate"].mean() / deviation
+    return _Mean(first["estimator"], int(first["n_draws"]), first["parameter"], float(value), float(error))
 
 
 def _wilson(count: int, size: int, alpha: float) -> tuple[float, float]:
@@ -183,5 +202,5 @@ def _wilson(count: int, size: int, alpha: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _numbers(found: object) -> tuple[float, float, float, float]:
-    return found.estimate, found.low, found.high, found.monte_carlo_se  # type: ignore[attr-defined]
+def _numbers(found: Interval) -> tuple[float, float, float, float]:
+    return found.estimate, found.low, found.high, found.monte_carlo_se

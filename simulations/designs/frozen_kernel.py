@@ -1,28 +1,28 @@
-r"""A frozen quadratic softmax whose scalar input is perturbed at a contextual scale: known truth, identified."""
+r"""A frozen quadratic softmax whose scalar input is perturbed at a learnable scale: known truth, identified."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from eeqs.marginal import Contextual, Marginal, QuadraticSoftmax
+from eeqs.marginal import Gaussian, Marginal, QuadraticSoftmax
 
 __all__ = ["FrozenKernel"]
 
 
 @dataclass(frozen=True)
 class FrozenKernel:
-    r"""Six categories on a scalar, with a noise scale that depends on the prefix.
+    r"""Six categories on a scalar that is perturbed by Gaussian noise.
 
-    .. math:: x \sim U(-h, h), \quad e = x + e^{b + w x} z, \quad z \sim N(0, 1), \quad
+    .. math:: x \sim U(-h, h), \quad e = x + e^{\phi} z, \quad z \sim N(0, 1), \quad
               P(y = v \mid e) \propto e^{w_v e + q_v e^2}.
 
-    The kernel is known; the bias b and the slope w of the log-scale are estimated. The curvature of the logits makes
-    both identified, a bounded x keeps quadrature accurate, and the plug-in bias is close to its first order in 1/K
-    from K = 8 on.
+    The kernel is known and the log-scale :math:`\phi` is estimated. The curvature of the logits identifies it, a
+    bounded x keeps quadrature accurate, and the kernel was chosen so that the plug-in bias is close to its leading
+    order 1/K from K = 8 on while the estimate is nearly normal from n = 1,000 on.
 
     Attributes
     ----------
@@ -30,27 +30,25 @@ class FrozenKernel:
         h.
     weight, square_weight : tuple of float
         The kernel's :math:`w_v` and :math:`q_v`.
-    truth : tuple of float
-        b and w.
-    start : tuple of float
+    truth : float
+        The true log-scale.
+    start : float
         Where every estimator starts: not the truth, and the same for all.
     nodes : int
-        Gauss-Hermite nodes at which the error of the exact score is below 1e-3 standard errors at n = 20,000.
+        Gauss-Hermite nodes of the exact score.
     """
 
-    half_width: float = 2.0
-    weight: tuple[float, ...] = (0.0, -0.22, -0.81, 1.45, -2.35, -0.29)
-    square_weight: tuple[float, ...] = (0.0, 0.89, -0.41, 1.95, -0.34, 1.83)
-    truth: tuple[float, float] = (math.log(0.87), 0.07)
-    start: tuple[float, float] = (-0.3, 0.0)
+    half_width: float = 0.4
+    weight: tuple[float, ...] = (0.0, -1.1, 1.6, 1.2, -2.3, 0.3)
+    square_weight: tuple[float, ...] = (0.0, -1.95, -0.35, 2.9, 0.3, 3.05)
+    truth: float = math.log(0.9)
+    start: float = 0.0
     nodes: int = 32
-    names: tuple[str, ...] = field(default=("bias[0]", "weight[0,0]"), init=False)
 
-    def model(self, parameters: tuple[float, float] | None = None) -> Marginal:
-        """Marginal model at ``parameters``, by default the truth, with its kernel frozen."""
-        bias, slope = self.truth if parameters is None else parameters
+    def model(self, log_scale: float | None = None) -> Marginal:
+        """Marginal model at ``log_scale``, by default the truth, with its kernel frozen."""
         kernel = QuadraticSoftmax(_column(self.weight), _column(self.square_weight)).requires_grad_(requires_grad=False)
-        return Marginal(Contextual(1, bias=bias, weight=slope), kernel)
+        return Marginal(Gaussian(1, log_scale=self.truth if log_scale is None else log_scale), kernel)
 
     def sample(self, n: int, n_draws: int | None, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw n observations from the truth, with ``n_draws`` fresh latents each (none for None).

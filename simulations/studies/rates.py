@@ -59,8 +59,30 @@ class Size:
 
 
 _PRESETS = {
-    Preset.QUICK: Size((100, 200, 500, 1000, 2000, 5000, 10000), 1000, 60, 30, 10, 5000, 60, 2000, 40, 0.5),
-    Preset.FULL: Size((200, 500, 1000, 2000, 5000, 10000, 20000), 2000, 400, 300, 50, 10000, 400, 2000, 500, 0.15),
+    Preset.QUICK: Size(
+        sizes=(100, 200, 500, 1000, 2000, 5000, 10000),
+        burn_in=500,
+        replicates=60,
+        exact_replicates=40,
+        single_draw_replicates=10,
+        bias_size=2000,
+        bias_replicates=100,
+        score_size=2000,
+        score_replicates=40,
+        max_width=0.5,
+    ),
+    Preset.FULL: Size(
+        sizes=(200, 500, 1000, 2000, 5000, 10000, 20000),
+        burn_in=1000,
+        replicates=300,
+        exact_replicates=200,
+        single_draw_replicates=30,
+        bias_size=5000,
+        bias_replicates=300,
+        score_size=2000,
+        score_replicates=300,
+        max_width=0.15,
+    ),
 }
 
 
@@ -105,8 +127,17 @@ class Rates:
         psi = self.design.model(self.design.start).psi(score, n_draws=draws)
         summarise = _root if cell.parameters["quantity"] == ROOT else _psi_at_truth
         estimate, se, status = summarise(psi, data, self.design)
-        truth = self.design.truth if cell.parameters["quantity"] == ROOT else (0.0, 0.0)
-        return _rows(replicates, self.design.names, truth, estimate, se, status)
+        truth = self.design.truth if cell.parameters["quantity"] == ROOT else 0.0
+        return pd.DataFrame(
+            {
+                "replicate": np.asarray(replicates, dtype=np.int64),
+                "parameter": psi.names[0],
+                "truth": truth,
+                "estimate": estimate[:, 0].numpy(),
+                "se": se[:, 0].numpy(),
+                "status": status,
+            }
+        )
 
     def verdicts(self, table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
         """Judge T1, T2 and T3."""
@@ -128,7 +159,7 @@ class Rates:
 def _root(
     psi: eeqs.EstimatingFunction, data: dict[str, Tensor], design: FrozenKernel
 ) -> tuple[Tensor, Tensor, list[str]]:
-    start = torch.tensor(design.start, dtype=torch.float64).expand(len(data["y"]), -1)
+    start = torch.full((len(data["y"]), 1), design.start, dtype=torch.float64)
     solution = eeqs.solve(psi, data, start, tolerance=1e-6)
     bread = eeqs.bread(psi, solution.theta, data)
     meat = eeqs.meat(psi, solution.theta, data)
@@ -140,31 +171,9 @@ def _root(
 def _psi_at_truth(
     psi: eeqs.EstimatingFunction, data: dict[str, Tensor], design: FrozenKernel
 ) -> tuple[Tensor, Tensor, list[str]]:
-    truth = torch.tensor(design.truth, dtype=torch.float64)
-    values = torch.func.vmap(psi, in_dims=(None, 0))(truth, data)
-    n = values.shape[1]
-    return values.mean(dim=1), values.std(dim=1) / n**0.5, ["converged"] * len(values)
-
-
-def _rows(
-    replicates: Sequence[int],
-    names: Sequence[str],
-    truth: Sequence[float],
-    estimate: Tensor,
-    se: Tensor,
-    status: list[str],
-) -> pd.DataFrame:
-    p = len(names)
-    return pd.DataFrame(
-        {
-            "replicate": np.repeat(np.asarray(replicates, dtype=np.int64), p),
-            "parameter": list(names) * len(replicates),
-            "truth": np.tile(np.asarray(truth, dtype=float), len(replicates)),
-            "estimate": estimate.numpy().ravel(),
-            "se": se.numpy().ravel(),
-            "status": np.repeat(status, p),
-        }
-    )
+    truth = torch.tensor([design.truth], dtype=torch.float64)
+    values = torch.stack([psi(truth, {name: leaf[r] for name, leaf in data.items()}) for r in range(len(data["y"]))])
+    return values.mean(dim=1), values.std(dim=1) / values.shape[1] ** 0.5, ["converged"] * len(values)
 
 
 STUDY = Rates()

@@ -224,3 +224,10 @@ def test_tighter_tolerance_leaves_a_smaller_residual(noise):
     )
     assert tight.residual_norm <= 1e-9 < loose.residual_norm <= 1e-1
     assert tight.iterations > loose.iterations
+
+
+def test_a_step_to_where_psi_is_exactly_zero_everywhere_is_degenerate(noise):
+    """Underflow at a far parameter makes the mean zero in one jump; that is no root."""
+    psi = lambda t, d: torch.exp(t) * (2 + d["e"]).clamp_min(0.1)  # noqa: E731
+    solution = eeqs.solve(psi, {"e": noise}, [-700.0])
+    assert solution.status is Status.DEGENERATE
