@@ -53,6 +53,11 @@ class Results:
         return sorted(self.table["parameter"].unique())
 
     @property
+    def draws(self) -> tuple[int, ...]:
+        """Numbers of draws of the grid."""
+        return STUDY.draws
+
+    @property
     def sizes(self) -> list[float]:
         """Sample sizes of the grid."""
         return [float(n) for n in self.size.sizes]

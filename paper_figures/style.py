@@ -14,7 +14,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from simulations.store import write_atomically
 
-__all__ = ["COLOURS", "LABELS", "MARKERS", "WIDTH", "plain_log_axis", "save", "style"]
+__all__ = ["COLOURS", "LABELS", "LINES", "MARKERS", "WIDTH", "plain_log_axis", "save", "style"]
 
 # Full text width of a journal page, in inches.
 WIDTH = 7.0
@@ -35,6 +35,9 @@ LABELS = {
     "cross_fitted": "cross-fitted",
     "exact": "exact (quadrature)",
 }
+
+# The estimators drawn against n; single_draw leaves every scale.
+LINES = ("plug_in", "quadratic", "cross_fitted", "exact")
 
 _SETTINGS: dict[Any, Any] = {
     "figure.dpi": 150,
