@@ -63,7 +63,7 @@ class Status(Enum):
     )
     DEGENERATE = (
         "degenerate",
-        "psi vanishes for every observation while the parameters keep growing (as under perfect separation)",
+        "an equation vanishes for every observation while the parameters run off (as under perfect separation)",
         "remove the separating column, merge categories, or penalise",
     )
     NON_FINITE = (

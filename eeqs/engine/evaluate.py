@@ -82,6 +82,8 @@ class Problem:
         p = theta.shape[-1]
         if not isinstance(values, Tensor):
             raise PsiError(f"psi returned a {type(values).__name__}; write it in torch operations.")
+        if values.dtype != torch.float64:
+            raise PsiError(f"psi returned {values.dtype}; compute it in float64, the dtype of theta and the data.")
         expected = (*theta.shape[:-1], self.n, p)
         if tuple(values.shape) != expected:
             raise PsiError(

@@ -209,6 +209,8 @@ def weight(psi: PsiLike, column: str) -> EstimatingFunction:
         raise PsiError("weight() differentiates the weighted psi, and this one is a step function of theta.")
 
     def prepare(data: Any) -> Any:
+        if not isinstance(data, dict) or column not in data:
+            raise DataError(f'weights "{column}" are not a column of the data; pass a DataFrame or a mapping with it.')
         weights = data[column]
         if bool((weights < 0).any()) or not bool((weights > 0).any()):
             raise DataError(f'weights "{column}" must be non-negative, with at least one above zero.')

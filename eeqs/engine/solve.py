@@ -88,6 +88,8 @@ def solve(
         wrong shape or not finite at theta0.
     SolverError
         If the solve failed and ``throw`` is set.
+    ValueError
+        If ``tolerance`` or ``max_iterations`` is not positive.
     """
     batched = theta0 is not None and np.ndim(theta0) == 2
     problem = as_problem(psi, data, batched=batched)
@@ -98,6 +100,8 @@ def solve_problem(
     problem: Problem, theta0: Any, *, tolerance: float = 1e-9, max_iterations: int = 100, throw: bool = False
 ) -> Solution:
     """`solve` on data that are already validated and prepared."""
+    if not tolerance > 0 or max_iterations < 1:
+        raise ValueError(f"tolerance = {tolerance} and max_iterations = {max_iterations}; both must be positive.")
     theta = as_theta(problem, theta0)
     if problem.psi.root is not None:
         solution = _own_root(problem, tolerance)

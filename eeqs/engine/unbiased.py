@@ -206,7 +206,7 @@ def _chunks(n: int, chunk: int) -> Iterator[int]:
 def _bind(psi: PsiLike, theta: Any, data: Data, size: int) -> tuple[Problem, Tensor]:
     problem = as_problem(psi, data)
     if problem.n != size:
-        raise DataError(f"simulate was asked for {size} observations and returned {problem.n}.")
+        raise DataError(f"the data has {problem.n} rows where {size} were expected, from simulate or by probability.")
     return problem, as_theta(problem, theta)
 
 

@@ -206,3 +206,8 @@ def test_weights_must_be_a_column():
 def test_step_function_cannot_be_weighted():
     with pytest.raises(eeqs.PsiError, match="step function of theta"):
         eeqs.weight(eeqs.moments.quantile("y"), "w")
+
+
+def test_weights_that_are_not_in_the_data_are_named():
+    with pytest.raises(eeqs.DataError, match='weights "w"'):
+        eeqs.solve(eeqs.weight(lambda t, d: d["y"] - t, "w"), {"y": torch.arange(3.0)}, [0.0])

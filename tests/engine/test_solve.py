@@ -231,3 +231,14 @@ def test_a_step_to_where_psi_is_exactly_zero_everywhere_is_degenerate(noise):
     psi = lambda t, d: torch.exp(t) * (2 + d["e"]).clamp_min(0.1)  # noqa: E731
     solution = eeqs.solve(psi, {"e": noise}, [-700.0])
     assert solution.status is Status.DEGENERATE
+
+
+@pytest.mark.parametrize("options", [{"tolerance": -1.0}, {"tolerance": np.nan}, {"max_iterations": 0}])
+def test_limits_that_cannot_be_met_are_refused(noise, options):
+    with pytest.raises(ValueError, match="both must be positive"):
+        eeqs.solve(lambda t, d: d["e"] - t, {"e": noise}, [0.0], **options)
+
+
+def test_a_psi_in_single_precision_is_refused(noise):
+    with pytest.raises(eeqs.PsiError, match="float32"):
+        eeqs.solve(lambda t, d: (d["e"] - t).float(), {"e": noise}, [0.0])

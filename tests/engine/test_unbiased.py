@@ -208,5 +208,5 @@ def test_options_out_of_range(options, message):
 
 
 def test_simulation_of_the_wrong_size():
-    with pytest.raises(eeqs.DataError, match="asked for 500 observations and returned 499"):
+    with pytest.raises(eeqs.DataError, match="499 rows where 500 were expected"):
         eeqs.check_unbiased(eeqs.moments.mean("y"), [3.0], lambda n, g: {"y": _normal(n, g)["y"][1:]}, 500)

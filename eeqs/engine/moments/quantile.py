@@ -88,7 +88,9 @@ def _density_at_zero(response: Tensor, residual: Tensor, tau: float) -> Tensor:
     """Kernel weights (n,) whose mean is the density of the residuals at zero."""
     width = min(hall_sheather(residual.shape[0], tau), 0.999 * min(tau, 1 - tau))
     ordered = residual.sort().values
-    spread = torch.minimum(response.std(correction=0), (_quantile(ordered, 0.75) - _quantile(ordered, 0.25)) / 1.34)
+    deviation = response.std(correction=0)
+    middle = (_quantile(ordered, 0.75) - _quantile(ordered, 0.25)) / 1.34
+    spread = torch.where(middle > 0, torch.minimum(deviation, middle), deviation)  # half the residuals may be zero
     bandwidth = spread * float(stats.norm.ppf(tau + width) - stats.norm.ppf(tau - width))
     scaled = residual / bandwidth
     return 0.75 * (1 - scaled.square()).clamp_min(0) / bandwidth
