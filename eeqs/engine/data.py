@@ -9,7 +9,7 @@ inside psi where an index is needed.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eeqs.engine.errors import DataError
 
-__all__ = ["Data", "Leaves", "Sample", "as_sample", "cluster_codes", "map_leaves", "select"]
+__all__ = ["Data", "Leaves", "Sample", "as_sample", "cluster_codes"]
 
 Data: TypeAlias = pd.DataFrame | Mapping[str, Any] | Sequence[Any] | Tensor
 Leaves: TypeAlias = dict[str, Tensor] | tuple[Tensor, ...]
@@ -50,18 +50,6 @@ class Sample:
     n: int
     replicates: int | None
     index: pd.Index | None
-
-
-def map_leaves(function: Callable[[Tensor], Tensor], leaves: Leaves) -> Leaves:
-    """Apply ``function`` to every leaf."""
-    if isinstance(leaves, dict):
-        return {name: function(leaf) for name, leaf in leaves.items()}
-    return tuple(function(leaf) for leaf in leaves)
-
-
-def select(leaves: Leaves, rows: Tensor) -> Leaves:
-    """Take ``rows`` of the leading axis of every leaf."""
-    return map_leaves(lambda leaf: leaf.index_select(0, rows), leaves)
 
 
 def as_sample(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import eeqs
-from eeqs.engine.data import as_sample, cluster_codes, map_leaves, select
+from eeqs.engine.data import as_sample, cluster_codes
 
 VALUES = [1.0, 0.0, 4.0]
 
@@ -135,14 +135,6 @@ def test_data_is_not_changed():
 def test_replicates_have_two_leading_axes():
     sample = as_sample({"y": torch.zeros(5, 7), "x": torch.zeros(5, 7, 2)}, batched=True)
     assert (sample.replicates, sample.n) == (5, 7)
-
-
-def test_rows_are_selected_in_every_leaf():
-    leaves = {"a": torch.arange(4.0), "b": torch.arange(8.0).reshape(4, 2)}
-    taken = select(leaves, torch.tensor([2, 0]))
-    assert taken["a"].tolist() == [2.0, 0.0]
-    assert taken["b"].tolist() == [[4.0, 5.0], [0.0, 1.0]]
-    assert map_leaves(torch.neg, (torch.ones(1),))[0].tolist() == [-1.0]
 
 
 @pytest.mark.parametrize(
