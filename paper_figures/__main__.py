@@ -28,13 +28,13 @@ def main(
     console = Console(soft_wrap=True)
     try:
         results = Results.read(source)
-    except (FileNotFoundError, ValueError) as error:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]error:[/] {error}", highlight=False)
+    except ValueError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from error
     with style():
         for name, draw in FIGURES.items():
             for path in save(draw(results), out, name):
-                console.print(str(path), highlight=False)
+                console.print(str(path), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Results:
 
         Raises
         ------
-        FileNotFoundError, ValueError
+        ValueError
             The directory holds no complete run of ``rates``.
         """
         store = Store.read(directory)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from paper_figures.results import Results
 from paper_figures.style import COLOURS, LABELS, LINES, MARKERS, WIDTH, plain_log_axis
-from simulations.rates import slope
+from simulations.rates import Interval, TooFewReplicatesError, slope
 
 __all__ = ["draw"]
 
@@ -44,9 +44,9 @@ def _limits(row: Sequence[Axes], results: Results, name: str) -> None:
     low, high = 0.7 * past.min(), 2 * past.max()
     row[0].set_ylim(low * (low / high) ** 0.55, high)
     for axis, n_draws in zip(row, results.draws, strict=True):
-        above = shown[shown["n_draws"].isin((0, n_draws)) & (shown["value"] > high)].sort_values("value")
+        above = shown[shown["n_draws"].isin((0, n_draws)) & ~(shown["value"] <= high)].sort_values("value")
         for rank, point in enumerate(above.itertuples()):
-            text = f"\N{UPWARDS ARROW} {point.value:.2g}"
+            text = f"\N{UPWARDS ARROW} {point.value:.2g}" if np.isfinite(point.value) else "no roots"
             axis.text(
                 point.n, high * 0.75**rank, text, color=COLOURS[point.estimator], fontsize=6.5, ha="left", va="top"
             )
@@ -57,7 +57,10 @@ def _line(axis: Axes, results: Results, estimator: str, n_draws: int, name: str,
     wanted: dict[str, str | int] = {"estimator": estimator, "n_draws": n_draws, "parameter": name}
     line = results.measure("rmse", **wanted).sort_values("n")
     n, value, half = line["n"].to_numpy(), line["value"].to_numpy(), 1.96 * line["mcse"].to_numpy()
-    found = slope(results.roots(**wanted), burn_in=results.burn_in)
+    try:
+        found = slope(results.roots(**wanted), burn_in=results.burn_in)
+    except TooFewReplicatesError:
+        found = Interval(np.nan, np.nan, np.nan, np.nan)
     colour, past = COLOURS[estimator], n >= results.burn_in
     axis.fill_between(n, np.maximum(value - half, value / 3), value + half, color=colour, alpha=0.2, linewidth=0)
     axis.plot(n, value, color=colour, linewidth=0.5, alpha=0.6)

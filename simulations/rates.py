@@ -22,6 +22,10 @@ def absolute_bias(errors: Array) -> Array:
     return np.abs(np.mean(errors, axis=-1))
 
 
+class TooFewReplicatesError(ValueError):
+    """A cell with fewer than two converged replicates: nothing can be said about its errors."""
+
+
 @dataclass(frozen=True)
 class Interval:
     """An estimate with its bootstrap interval and standard error.
@@ -155,7 +159,7 @@ def _errors(rows: pd.DataFrame, where: str) -> Array:
         raise ValueError(f"{where}: a replicate is repeated; select one parameter and one estimator first")
     good = rows[rows["status"] == CONVERGED]
     if len(good) < 2:
-        raise ValueError(f"{where}: {len(good)} of {len(rows)} replicates converged, at least 2 are needed")
+        raise TooFewReplicatesError(f"{where}: {len(good)} of {len(rows)} replicates converged, at least 2 are needed")
     return (good["estimate"] - good["truth"]).to_numpy()
 
 

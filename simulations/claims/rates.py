@@ -6,18 +6,18 @@ all of them hold together with probability 0.95 when the theory is right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from simulations.rates import Interval, absolute_bias, ratio, slope
+from simulations.rates import Interval, TooFewReplicatesError, absolute_bias, ratio, slope
 from simulations.schema import CONVERGED
 from simulations.study import VERDICT_COLUMNS
-from simulations.verdicts import FAILS, HOLDS, point, within
+from simulations.verdicts import COULD_NOT_TELL, FAILS, HOLDS, point, within
 
 __all__ = ["judge"]
 
@@ -35,6 +35,8 @@ PAIRED_DRAWS = (4, 8)
 BIASED = ("single_draw", "plug_in")
 ASYMPTOTIC_DRAWS = 8
 FAILURES_FROM = 1000
+# Widest interval of a coverage, and of a standardised mean of psi, that can support a claim.
+COVERAGE_WIDTH, RESOLUTION = 0.06, 0.05
 ERROR = 0.05
 
 
@@ -81,7 +83,7 @@ def _rmse_slopes(rows: pd.DataFrame, burn_in: int, max_width: float) -> Iterator
     for estimator, n_draws in RATE_LINES:
         for name in names:
             line = _line(rows, estimator, n_draws)
-            found = slope(line[line["parameter"] == name], burn_in=burn_in, level=level)
+            found = _known(slope, line[line["parameter"] == name], burn_in=burn_in, level=level)
             verdict = point(-0.5, found.low, found.high, max_width)
             quantity = f"slope of RMSE({name}) in n >= {burn_in}"
             yield "T1", _label(estimator, n_draws), quantity, -0.5, *_numbers(found), verdict
@@ -99,10 +101,12 @@ def _coverage(rows: pd.DataFrame) -> Iterator[tuple]:
                 part = part[(part["parameter"] == name) & (part["status"] == CONVERGED)]
                 covered = (part["estimate"] - part["truth"]).abs() <= stats.norm.ppf(0.975) * part["se"]
                 low, high = _wilson(int(covered.sum()), len(part), ERROR / (len(lines) * len(names)))
-                share = covered.mean()
+                share = covered.mean() if len(part) else np.nan
                 quantity = f"coverage({name}) at n = {largest}" + (" at most" if claim == "T2" else "")
-                verdict = point(0.95, low, high, 0.1) if claim == "T1" else within(low, high, at_most=predicted)
-                error = np.sqrt(share * (1 - share) / len(part))
+                verdict = (
+                    point(0.95, low, high, COVERAGE_WIDTH) if claim == "T1" else within(low, high, at_most=predicted)
+                )
+                error = np.sqrt(share * (1 - share) / max(len(part), 1))
                 yield claim, _label(estimator, n_draws), quantity, predicted, share, low, high, error, verdict
 
 
@@ -124,7 +128,8 @@ def _bias_slopes(rows: pd.DataFrame, max_width: float) -> Iterator[tuple]:
     line = line[line["n"] == size]
     names = _parameters(rows)
     for name in names:
-        found = slope(line[line["parameter"] == name], "n_draws", absolute_bias, level=1 - ERROR / len(names))
+        part = line[line["parameter"] == name]
+        found = _known(slope, part, x="n_draws", measure=absolute_bias, level=1 - ERROR / len(names))
         verdict = point(-1.0, found.low, found.high, 2 * max_width)
         quantity = f"slope of |bias({name})| in K >= {ASYMPTOTIC_DRAWS}, n = {size}"
         yield "T2", "plug_in", quantity, -1.0, *_numbers(found), verdict
@@ -139,7 +144,7 @@ def _floor(rows: pd.DataFrame) -> Iterator[tuple]:
                 line[line["parameter"] == name]
                 for line in (_line(at, estimator, n_draws) for estimator in ("plug_in", "cross_fitted"))
             )
-            found = ratio(plug_in, cross_fitted, level=1 - ERROR / (len(names) * len(PAIRED_DRAWS)))
+            found = _known(ratio, plug_in, cross_fitted, level=1 - ERROR / (len(names) * len(PAIRED_DRAWS)))
             verdict = within(found.low, found.high, at_least=4.0)
             quantity = f"RMSE({name}) plug_in / cross_fitted at n = {rows['n'].max()}, at least"
             yield "T2", f"K={n_draws}", quantity, 4.0, *_numbers(found), verdict
@@ -181,7 +186,12 @@ def _unbiased(rows: pd.DataFrame) -> Iterator[tuple]:
         biased = estimator in BIASED
         shown = min(strongest, key=lambda m: m.z) if biased else max(strongest, key=lambda m: m.z)
         low, high = shown.value - reach * shown.error, shown.value + reach * shown.error
-        verdict = (HOLDS if shown.z > reach else FAILS) if biased else point(0.0, low, high, 0.05)
+        if shown.z > reach:
+            verdict = HOLDS if biased else FAILS
+        elif high - low <= RESOLUTION:
+            verdict = FAILS if biased else HOLDS
+        else:
+            verdict = COULD_NOT_TELL
         quantity = f"mean psi / sd at the truth ({shown.parameter}): {'not zero' if biased else 'zero'} for every K"
         yield "T3", _label(estimator, shown.n_draws), quantity, 0.0, shown.value, low, high, shown.error, verdict
 
@@ -200,6 +210,14 @@ def _wilson(count: int, size: int, alpha: float) -> tuple[float, float]:
         return np.nan, np.nan
     low, high = proportion_confint(count, size, alpha=alpha, method="wilson")
     return float(low), float(high)
+
+
+def _known(estimate: Callable[..., Interval], *rows: pd.DataFrame, **options: Any) -> Interval:
+    """Estimate an interval; NaN, which no claim can be told from, where a cell has too few replicates with a root."""
+    try:
+        return estimate(*rows, **options)
+    except TooFewReplicatesError:
+        return Interval(np.nan, np.nan, np.nan, np.nan)
 
 
 def _numbers(found: Interval) -> tuple[float, float, float, float]:
