@@ -34,9 +34,10 @@ docs: venv
 unit: venv
 	$(BIN)/python -m pytest -n auto --dist loadfile -q
 
+# A run that was interrupted goes on; a claim that fails still gets its figures, and fails the target after them.
 study: venv
-	$(BIN)/python -m simulations run rates --preset quick --out results/rates-quick
-	$(BIN)/python -m paper_figures --from results/rates-quick --out results/figures
+	$(BIN)/python -m simulations run rates --preset quick --out results/rates-quick --resume; status=$$?; \
+	  [ $$status -le 1 ] && $(BIN)/python -m paper_figures --from results/rates-quick --out results/figures && exit $$status
 
 clean:
 	rm -rf .venv build dist docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -223,5 +223,6 @@ def weight(psi: PsiLike, column: str) -> EstimatingFunction:
         return weights * values if values.ndim == 1 else weights[:, None] * values
 
     columns = None if inner.columns is None else (*inner.columns, column)
-    start = None if inner.start is None else lambda data: inner.start(data[1])  # type: ignore[misc]
+    first = inner.start
+    start = None if first is None else lambda data: first(data[1])
     return EstimatingFunction(weighted, inner.names, columns, prepare, start)

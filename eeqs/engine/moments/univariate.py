@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -59,8 +61,9 @@ def _require(columns: tuple[str, ...]) -> None:
         raise ValueError("name at least one column.")
 
 
-def _stacker(columns: tuple[str, ...]):  # type: ignore[no-untyped-def]
+def _stacker(columns: tuple[str, ...]) -> Callable[[Leaves], Tensor]:
     def prepare(leaves: Leaves) -> Tensor:
-        return torch.stack([leaves[column] for column in columns], dim=-1)  # type: ignore[call-overload]
+        assert isinstance(leaves, dict)  # noqa: S101 - for the type checker: named columns were asked for
+        return torch.stack([leaves[column] for column in columns], dim=-1)
 
     return prepare
