@@ -117,7 +117,8 @@ single_draw = Score(
     unbiased=False,
 )
 """Mean log-loss over perturbed inputs, that is noise augmentation. Biased by the Jensen gap
-:math:`\\log E\\, p - E \\log p`, which a learnable scale narrows by shrinking, in many kernels to zero (cf. Jain et al. 2024)."""
+:math:`\\log E\\, p - E \\log p`, which a learnable scale narrows by
+shrinking, in many kernels to zero (cf. Jain et al. 2024)."""
 
 plug_in = Score(
     "plug_in",
