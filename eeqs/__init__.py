@@ -5,8 +5,9 @@ from eeqs.engine.checks import FiniteSupport, check_jacobian, check_unbiased
 from eeqs.engine.covariance import Cluster, Covariance, bread, meat, sandwich
 from eeqs.engine.errors import DataError, EeqsError, PsiError, SingularBreadError, SolverError, Status
 from eeqs.engine.inference import Estimate, estimate
-from eeqs.engine.psi import EstimatingFunction, from_linear_index, from_loss, from_surrogate, weight
+from eeqs.engine.psi import EstimatingFunction, from_linear_index, from_linear_indices, from_loss, from_surrogate
 from eeqs.engine.solve import Solution, solve
+from eeqs.engine.weights import weight
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "check_unbiased",
     "estimate",
     "from_linear_index",
+    "from_linear_indices",
     "from_loss",
     "from_surrogate",
     "meat",

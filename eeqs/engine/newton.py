@@ -97,7 +97,7 @@ class Newton:
         unit = _positive(live["scale"])
         ratio = (mean / unit).square().sum(1) / (live["mean"] / unit).square().sum(1)
         accepted = ratio < 1  # false for NaN
-        update = accepted & (ratio <= _CONTRACTED) & (live["damping"] == 0) & (not self._problem.psi.cheap_jacobian)
+        update = accepted & (ratio <= _CONTRACTED) & (live["damping"] == 0) & (not (self._problem.psi.linear is not None))
         broyden = _broyden(live["jacobian"], step, mean - live["mean"], unit)
         live["jacobian"] = torch.where(update[:, None, None], broyden, live["jacobian"])
         for name, value in (("x", trial), ("mean", mean), ("scale", scale)):

@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.derivative import directional, surrogate_gradient, surrogate_jacobian
-from eeqs.engine.errors import DataError, PsiError
+from eeqs.engine.errors import PsiError
+from eeqs.engine.linear_index import Indices, LinearIndex
 
 __all__ = [
     "EstimatingFunction",
     "PsiLike",
     "as_psi",
     "from_linear_index",
+    "from_linear_indices",
     "from_loss",
     "from_surrogate",
-    "weight",
 ]
 
 PsiFunction: TypeAlias = Callable[[Tensor, Any], Tensor]
@@ -56,12 +57,22 @@ class EstimatingFunction:
     mean_jacobian : callable or None
         ``mean_jacobian(theta, prepared) -> (p, p)``, the mean over observations of d psi_i / d theta.
         None means automatic differentiation.
-    cheap_jacobian : bool
-        Whether ``mean_jacobian`` costs no more than psi, so that every Newton step may use a fresh one.
     root : callable or None
         ``root(prepared) -> (theta, residual)``, a finder of its own for a psi that Newton cannot solve
         (a step function); residual is the distance of zero from the set of limits of the mean of psi,
         in units of its standard error.
+    linear : LinearIndex or None
+        The linear-index structure of psi, where it has one: psi, squares and Jacobian then share one pass.
+    separable : bool
+        Whether row i of psi depends on row i of the prepared data only. If not (a working correlation, a kernel
+        bandwidth), the engine evaluates all rows at once and refuses to read them in batches.
+    encode : callable or None
+        ``encode(data) -> mapping of columns``, applied to what the user passed before validation, as a formula does.
+    counts : callable or None
+        ``counts(prepared) -> (n,)``, frequency weights: row i stands for that many equal observations.
+    penalty : callable or None
+        ``penalty(theta) -> (p,)``, what `psi` subtracts from every row and `linear` leaves out: the gradient of a
+        penalty.
     """
 
     psi: PsiFunction
@@ -70,8 +81,12 @@ class EstimatingFunction:
     prepare: Callable[[Any], Any] = _same
     start: Callable[[Any], Tensor] | None = None
     mean_jacobian: Callable[[Tensor, Any], Tensor] | None = None
-    cheap_jacobian: bool = False
     root: Callable[[Any], tuple[Tensor, float]] | None = None
+    linear: LinearIndex | None = None
+    separable: bool = True
+    encode: Callable[[Any], Any] | None = None
+    counts: Callable[[Any], Tensor] | None = None
+    penalty: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, theta: Tensor, data: Any) -> Tensor:
         """Evaluate psi on tensors: (p,) and leaves of n rows to (n, p)."""
@@ -119,6 +134,8 @@ def from_linear_index(
     residual: Callable[[Tensor, Any], Tensor],
     design: Callable[[Any], Tensor],
     *,
+    instruments: Callable[[Any], Tensor] | None = None,
+    slope: Callable[[Tensor, Any], Tensor] | None = None,
     names: tuple[str, ...] = (),
     columns: tuple[str, ...] | None = None,
     prepare: Callable[[Any], Any] = _same,
@@ -126,8 +143,7 @@ def from_linear_index(
 ) -> EstimatingFunction:
     r"""Residual times design: :math:`\psi_i(\theta) = r_i(x_i^\top \theta)\, x_i`.
 
-    Its mean Jacobian is one matrix product, :math:`n^{-1} X^\top \mathrm{diag}(r_i') X`, with the scalar
-    derivatives :math:`r_i'` from a single forward-mode pass over the n residuals.
+    Its mean Jacobian is one matrix product, :math:`n^{-1} X^\top \mathrm{diag}(r_i') X`.
 
     Parameters
     ----------
@@ -135,21 +151,51 @@ def from_linear_index(
         ``residual(index, prepared) -> (n,)`` for the linear index (n,).
     design : callable
         ``design(prepared) -> (n, p)``, the matrix X.
+    instruments : callable, optional
+        ``instruments(prepared) -> (n, q)``, what multiplies the residual in place of X.
+    slope : callable, optional
+        ``slope(index, prepared) -> (n,)``, the derivative of the residual along the index; by one forward-mode pass
+        over the n residuals when left out.
     names, columns, prepare, start
         As in `EstimatingFunction`.
     """
+    linear = LinearIndex(
+        lambda indices, data: (residual(indices[0], data),),
+        lambda data: (design(data),),
+        None if instruments is None else lambda data: (instruments(data),),
+        None if slope is None else lambda indices, data: ((slope(indices[0], data),),),
+    )
+    return EstimatingFunction(linear.psi, names, columns, prepare, start, linear.mean_jacobian, linear=linear)
 
-    def psi(theta: Tensor, data: Any) -> Tensor:
-        matrix = design(data)
-        return residual(matrix @ theta, data)[:, None] * matrix
 
-    def mean_jacobian(theta: Tensor, data: Any) -> Tensor:
-        matrix = design(data)
-        index = matrix @ theta
-        slope = torch.func.jvp(lambda eta: residual(eta, data), (index,), (torch.ones_like(index),))[1]
-        return matrix.mT @ (slope[:, None] * matrix) / matrix.shape[0]
+def from_linear_indices(
+    residuals: Callable[[Indices, Any], Indices],
+    designs: Callable[[Any], Indices],
+    *,
+    instruments: Callable[[Any], Indices] | None = None,
+    names: tuple[str, ...] = (),
+    columns: tuple[str, ...] | None = None,
+    prepare: Callable[[Any], Any] = _same,
+    start: Callable[[Any], Tensor] | None = None,
+) -> EstimatingFunction:
+    r"""Several residuals times their designs: :math:`\psi_i = (r_{i1} x_{i1}, \dots, r_{im} x_{im})`.
 
-    return EstimatingFunction(psi, names, columns, prepare, start, mean_jacobian, cheap_jacobian=True)
+    Every residual may depend on all m linear indices, as in a model for location and log-scale; see
+    `eeqs.engine.linear_index` for the formulas.
+
+    Parameters
+    ----------
+    residuals : callable
+        ``residuals(indices, prepared) -> m tensors (n,)`` from the tuple of m linear indices (n,).
+    designs : callable
+        ``designs(prepared) -> m matrices (n, p_a)``; theta is the concatenation of the m parts.
+    instruments : callable, optional
+        ``instruments(prepared) -> m matrices (n, q_a)``, what multiplies the residuals in place of the designs.
+    names, columns, prepare, start
+        As in `EstimatingFunction`.
+    """
+    linear = LinearIndex(residuals, designs, instruments)
+    return EstimatingFunction(linear.psi, names, columns, prepare, start, linear.mean_jacobian, linear=linear)
 
 
 def from_surrogate(
@@ -188,41 +234,3 @@ def from_surrogate(
         return surrogate_jacobian(inner, surrogate, theta, data)
 
     return EstimatingFunction(psi, names, columns, prepare, start, mean_jacobian)
-
-
-def weight(psi: PsiLike, column: str) -> EstimatingFunction:
-    r"""Weighted estimating function :math:`w_i \psi_i(\theta)`.
-
-    With integer weights the root and the bread are those of the data with row i repeated :math:`w_i`
-    times. The meat is :math:`\sum w_i^2 \psi_i \psi_i^\top / n`, that of sampling weights: a row that
-    stands for :math:`w_i` independent observations has the smaller meat of the repeated data.
-
-    Parameters
-    ----------
-    psi : callable or EstimatingFunction
-        The function to weight; it must be smooth in theta.
-    column : str
-        Name of the column of non-negative weights.
-    """
-    inner = as_psi(psi)
-    if inner.root is not None:
-        raise PsiError("weight() differentiates the weighted psi, and this one is a step function of theta.")
-
-    def prepare(data: Any) -> Any:
-        if not isinstance(data, dict) or column not in data:
-            raise DataError(f'weights "{column}" are not a column of the data; pass a DataFrame or a mapping with it.')
-        weights = data[column]
-        if bool((weights < 0).any()) or not bool((weights > 0).any()):
-            raise DataError(f'weights "{column}" must be non-negative, with at least one above zero.')
-        rest = data if inner.columns is None else {name: data[name] for name in inner.columns}
-        return weights, inner.prepare(rest)
-
-    def weighted(theta: Tensor, data: Any) -> Tensor:
-        weights, rest = data
-        values = inner.psi(theta, rest)
-        return weights * values if values.ndim == 1 else weights[:, None] * values
-
-    columns = None if inner.columns is None else (*inner.columns, column)
-    first = inner.start
-    start = None if first is None else lambda data: first(data[1])
-    return EstimatingFunction(weighted, inner.names, columns, prepare, start)

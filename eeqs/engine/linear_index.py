@@ -1,0 +1,102 @@
+r"""Linear-index structure: residuals times designs, whose Jacobian is one matrix product.
+
+Most regressions read theta through m linear indices only, :math:`\eta_{ia} = x_{ia}^\top \theta_a`, and multiply m
+residuals by instruments (the designs themselves, unless said):
+
+.. math:: \psi_i(\theta) = \big( r_{i1}(\eta_i)\, z_{i1},\ \dots,\ r_{im}(\eta_i)\, z_{im} \big), \qquad
+          \sum_i \frac{\partial \psi_{ia}}{\partial \theta_b}
+          = Z_a^\top \mathrm{diag}\Big(\frac{\partial r_{ia}}{\partial \eta_{ib}}\Big) X_b .
+
+The derivatives of the residuals are m forward passes over numbers (n,), whatever the length of theta.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = ["Indices", "LinearIndex"]
+
+Indices: TypeAlias = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class LinearIndex:
+    """Residuals, designs and instruments of an estimating function.
+
+    Attributes
+    ----------
+    residuals : callable
+        ``residuals(indices, prepared) -> m tensors (n,)`` for the m indices (n,).
+    designs : callable
+        ``designs(prepared) -> m matrices (n, p_a)``; theta is the concatenation of its m parts.
+    instruments : callable or None
+        ``instruments(prepared) -> m matrices (n, q_a)``; None for the designs.
+    slopes : callable or None
+        ``slopes(indices, prepared) -> m rows of m tensors (n,)``, entry (a, b) the derivative of residual a along
+        index b; None for forward-mode differentiation. A derivative that is zero throughout may be None.
+    """
+
+    residuals: Callable[[Indices, Any], Indices]
+    designs: Callable[[Any], Indices]
+    instruments: Callable[[Any], Indices] | None = None
+    slopes: Callable[[Indices, Any], tuple[tuple[Tensor | None, ...], ...]] | None = None
+
+    def matrices(self, data: Any) -> tuple[Indices, Indices]:
+        """Designs and instruments."""
+        designs = self.designs(data)
+        return designs, designs if self.instruments is None else self.instruments(data)
+
+    def psi(self, theta: Tensor, data: Any) -> Tensor:
+        """Psi of every observation (n, q)."""
+        designs, instruments = self.matrices(data)
+        residuals = self.residuals(indices(theta, designs), data)
+        parts = [r[:, None] * z for r, z in zip(residuals, instruments, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def evaluate(self, theta: Tensor, data: Any) -> tuple[Indices, tuple[tuple[Tensor | None, ...], ...]]:
+        """Residuals and their slopes, sharing one pass."""
+        return self._evaluate(indices(theta, self.designs(data)), data)
+
+    def mean_jacobian(self, theta: Tensor, data: Any) -> Tensor:
+        """Mean over observations of d psi / d theta (q, p)."""
+        designs, instruments = self.matrices(data)
+        slopes = self._evaluate(indices(theta, designs), data)[1]
+        return weighted_products(designs, instruments, slopes) / designs[0].shape[0]
+
+    def _evaluate(self, index: Indices, data: Any) -> tuple[Indices, tuple[tuple[Tensor | None, ...], ...]]:
+        if self.slopes is not None:
+            return self.residuals(index, data), self.slopes(index, data)
+        residuals: Indices = ()
+        columns = []
+        for b in range(len(index)):
+            tangent = tuple(torch.ones_like(eta) if a == b else torch.zeros_like(eta) for a, eta in enumerate(index))
+            residuals, along = torch.func.jvp(lambda *eta: tuple(self.residuals(eta, data)), index, tangent)
+            columns.append(along)
+        return residuals, tuple(zip(*columns, strict=True))
+
+
+def indices(theta: Tensor, designs: Indices) -> Indices:
+    """The m linear indices (n,)."""
+    if len(designs) == 1:
+        return (designs[0] @ theta,)
+    parts = theta.split([design.shape[-1] for design in designs])
+    return tuple(design @ part for design, part in zip(designs, parts, strict=True))
+
+
+def weighted_products(
+    designs: Indices, instruments: Indices, slopes: tuple[tuple[Tensor | None, ...], ...]
+) -> Tensor:
+    """Blocks :math:`Z_a^T diag(slope_{ab}) X_b` assembled to (q, p)."""
+    rows = []
+    for z, along in zip(instruments, slopes, strict=True):
+        blocks = [
+            z.new_zeros(z.shape[-1], x.shape[-1]) if slope is None else z.mT @ (slope[:, None] * x)
+            for slope, x in zip(along, designs, strict=True)
+        ]
+        rows.append(blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1))
+    return rows[0] if len(rows) == 1 else torch.cat(rows, dim=0)
