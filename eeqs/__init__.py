@@ -2,7 +2,7 @@
 
 from eeqs.engine import moments
 from eeqs.engine.checks import FiniteSupport, check_jacobian, check_unbiased
-from eeqs.engine.covariance import Cluster, Covariance, bread, meat, sandwich
+from eeqs.engine.covariance import Cluster, CovarianceKind, bread, meat, sandwich
 from eeqs.engine.errors import DataError, EeqsError, PsiError, SingularBreadError, SolverError, Status
 from eeqs.engine.inference import Estimate, estimate
 from eeqs.engine.psi import EstimatingFunction, from_linear_index, from_linear_indices, from_loss, from_surrogate
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cluster",
-    "Covariance",
+    "CovarianceKind",
     "DataError",
     "EeqsError",
     "Estimate",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from eeqs.engine.data import Data
 from eeqs.engine.derivative import central_difference
-from eeqs.engine.evaluate import as_problem, as_theta
+from eeqs.engine.door import as_problem, as_theta, check_psi
 from eeqs.engine.psi import PsiLike
 from eeqs.engine.unbiased import FiniteSupport, UnbiasedReport, check_unbiased
 
@@ -70,8 +70,8 @@ def check_jacobian(psi: PsiLike, theta: Any, data: Data, *, tolerance: float = 1
     """
     problem = as_problem(psi, data)
     point = as_theta(problem, theta)
+    check_psi(problem, point, equations=len(point))
     values = problem.values(point)
-    problem.check(point, values)
     bread = problem.jacobian(point)
     size = values.square().mean(dim=0).sqrt()
     size = torch.where(size > 0, size, torch.ones_like(size))

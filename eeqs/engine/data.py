@@ -20,7 +20,7 @@ from torch import Tensor
 
 from eeqs.engine.errors import DataError
 
-__all__ = ["Data", "Leaves", "Sample", "as_sample", "cluster_codes"]
+__all__ = ["Data", "Leaves", "Sample", "as_sample", "cluster_codes", "text_columns"]
 
 Data: TypeAlias = pd.DataFrame | Mapping[str, Any] | Sequence[Any] | Tensor
 Leaves: TypeAlias = dict[str, Tensor] | tuple[Tensor, ...]
@@ -112,6 +112,18 @@ def cluster_codes(data: Data, by: Any) -> Tensor:
     if len(uniques) < 2:
         raise DataError(f"{name}: every observation has the same label; clustering needs at least two clusters.")
     return torch.from_numpy(codes.reshape(array.shape).astype(np.int64))
+
+
+def text_columns(groups: tuple[Any, ...], data: Any) -> tuple[str, ...]:
+    """Name the label columns that psi cannot read because they are not numeric."""
+    if not isinstance(data, Mapping | pd.DataFrame):
+        return ()
+    names = [by for by in groups if isinstance(by, str) and by in data]
+    return tuple(name for name in names if not _is_numeric(data[name]))
+
+
+def _is_numeric(column: Any) -> bool:
+    return isinstance(column, Tensor) or np.asarray(column).dtype.kind in "biuf"
 
 
 def _named_columns(data: Data, columns: Sequence[str] | None, skip: set[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from eeqs.engine.tree import leaves_of
+
 __all__ = [
     "central_difference",
     "directional",
@@ -48,31 +50,30 @@ def directional(function: Callable[[Tensor], Tensor], theta: Tensor) -> tuple[Te
     return value[0], derivative
 
 
-def jacobian_of_mean(psi: Callable[[Tensor, Any], Tensor], theta: Tensor, data: Any) -> Tensor:
-    """Jacobian (p, p) of the mean over observations of ``psi(theta, data)``, by forward mode."""
+def jacobian_of_mean(
+    psi: Callable[[Tensor, Any], Tensor], theta: Tensor, data: Any, counts: Tensor | None = None
+) -> Tensor:
+    """Jacobian (q, p) of the mean over observations of ``psi(theta, data)``, by forward mode.
+
+    With ``counts`` (n,) it is the mean over observations of which row i stands for ``counts[i]``.
+    """
+    n = next(leaves_of(data)).shape[0]
+    shares = (
+        torch.full((n,), 1 / n, dtype=theta.dtype, device=theta.device) if counts is None else counts / counts.sum()
+    )
 
     def mean(b: Tensor) -> Tensor:
         values = psi(b, data)
-        return (values if values.ndim > 1 else values[:, None]).mean(dim=0)
+        return shares @ (values if values.ndim > 1 else values[:, None])
 
     def along(tangent: Tensor) -> Tensor:
         derivative: Tensor = torch.func.jvp(mean, (theta,), (tangent,))[1]
         return derivative
 
     p = theta.shape[0]
-    n = next(_leaves(data)).shape[0]
     basis = torch.eye(p, dtype=theta.dtype, device=theta.device)
     columns: Tensor = torch.func.vmap(along, chunk_size=max(1, _TANGENT_BUDGET // (n * p)))(basis)
     return columns.mT
-
-
-def _leaves(tree: Any) -> Any:
-    """Yield the tensors of nested mappings and tuples."""
-    if isinstance(tree, Tensor):
-        yield tree
-        return
-    for branch in tree.values() if isinstance(tree, dict) else tree:
-        yield from _leaves(branch)
 
 
 def surrogate_gradient(

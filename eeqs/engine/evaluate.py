@@ -1,21 +1,45 @@
-"""Evaluation of psi on one data set or on a batch of replicates, checked at the door."""
+"""Evaluation of psi on data: sums over blocks of rows, so that extra memory does not grow with n."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from eeqs.engine.data import Data, as_sample
+from eeqs.engine.data import Sample, as_sample, cluster_codes, text_columns
 from eeqs.engine.derivative import jacobian_of_mean
 from eeqs.engine.errors import DataError, PsiError
-from eeqs.engine.psi import EstimatingFunction, PsiLike, as_psi
+from eeqs.engine.linear_index import weighted_products
+from eeqs.engine.psi import EstimatingFunction
+from eeqs.engine.stream import LabelCodes, Stream
+from eeqs.engine.tree import leaves_of, map_tree
 
-__all__ = ["Problem", "as_problem", "as_theta"]
+__all__ = ["Moments", "Problem", "Rows", "read_batch"]
+
+# Numbers of prepared data in a block of rows: 1 MiB, so that a block and its temporaries stay in cache.
+_BLOCK_NUMBERS = 2**17
+_FEWEST_ROWS = 256
+
+
+class Rows(NamedTuple):
+    """A block of consecutive rows: prepared data, frequency counts (b,) or None, and cluster codes (b,)."""
+
+    data: Any
+    n: int
+    counts: Tensor | None
+    codes: tuple[Tensor, ...] = ()
+
+
+class Moments(NamedTuple):
+    """Mean (q,), root mean square (q,) and mean Jacobian (q, p) or None of psi, as numpy arrays."""
+
+    mean: np.ndarray
+    rms: np.ndarray
+    jacobian: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -26,14 +50,16 @@ class Problem:
     ----------
     psi : EstimatingFunction
     data : Any
-        What ``psi.prepare`` made of the data.
+        What ``psi.prepare`` made of the data; a `Stream` where rows come in batches.
     n : int
-        Observations (in each replicate).
+        Rows (in each replicate).
     replicates : int or None
         None for one data set.
     device : torch.device
     index : Any
         Row labels of the data, or None.
+    raw : Any
+        What the user passed, for the columns that psi does not see.
     """
 
     psi: EstimatingFunction
@@ -42,23 +68,163 @@ class Problem:
     replicates: int | None
     device: torch.device
     index: Any = None
+    raw: Any = None
 
     def _map(self, function: Callable[[Tensor, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
         return function if self.replicates is None else torch.func.vmap(function)
 
+    @property
+    def streamed(self) -> bool:
+        """Whether rows come in batches that are read again for every pass."""
+        return isinstance(self.data, Stream)
+
+    def total(self) -> float:
+        """Observations: rows, or the sum of their frequency weights."""
+        if self.psi.counts is None:
+            return self.n
+        if self.replicates is not None:
+            raise PsiError("frequency weights are for one data set; use probability weights for replicates.")
+        return float(sum(rows.counts.sum() for rows in self.blocks() if rows.counts is not None))
+
+    def blocks(self, groups: tuple[Any, ...] = ()) -> Iterator[Rows]:
+        """Blocks of rows in order, with the codes of the cluster labels in ``groups``."""
+        if isinstance(self.data, Stream):
+            yield from self._streamed(self.data, groups)
+        else:
+            codes = tuple(cluster_codes(self.raw, by).to(self.device) for by in groups)
+            yield from self._sliced(self.data, self.n, codes)
+
+    def _streamed(self, stream: Stream, groups: tuple[Any, ...]) -> Iterator[Rows]:
+        encoders = [LabelCodes(by) for by in groups]
+        seen = 0
+        for batch in stream:
+            codes = tuple(encoder(batch).to(self.device) for encoder in encoders)
+            sample = read_batch(self.psi, batch, groups)
+            seen += sample.n
+            yield from self._sliced(self.psi.prepare(sample.leaves), sample.n, codes)
+        if seen != self.n:
+            raise DataError(f"the stream gave {self.n} rows on the first pass and {seen} now; it must be repeatable.")
+        for encoder in encoders:
+            encoder.check()
+
+    def _sliced(self, data: Any, n: int, codes: tuple[Tensor, ...]) -> Iterator[Rows]:
+        counts = self.psi.counts
+        for code in codes:
+            if code.shape != (n,):
+                raise DataError(f"cluster labels have shape {tuple(code.shape)}; the data has {n} rows.")
+        size = self._block_rows(data, n)
+        if size >= n:
+            yield Rows(data, n, None if counts is None else counts(data), codes)
+            return
+        for start in range(0, n, size):
+            stop = min(start + size, n)
+            part = map_tree(lambda leaf: leaf[start:stop], data)  # noqa: B023 - called before the loop moves on
+            weights = None if counts is None else counts(part)
+            yield Rows(part, stop - start, weights, tuple(code[start:stop] for code in codes))
+
+    def _block_rows(self, data: Any, n: int) -> int:
+        if not self.psi.separable or n <= _FEWEST_ROWS:
+            return n
+        width = sum(leaf[0].numel() for leaf in leaves_of(data))
+        return max(_FEWEST_ROWS, _BLOCK_NUMBERS // width)
+
+    def rows_of_psi(self, theta: Tensor, rows: Rows) -> Tensor:
+        """Psi (b, q) of a block of rows."""
+        values = self.psi.psi(theta, rows.data)
+        if not isinstance(values, Tensor):
+            raise PsiError(
+                f"psi returned a {type(values).__name__}; write it in torch operations, or wrap a numpy psi in "
+                "eeqs.from_numpy."
+            )
+        return values.unsqueeze(-1) if values.ndim == theta.ndim else values
+
     def values(self, theta: Tensor) -> Tensor:
-        """Psi of every observation: (n, p), or (R, n, p) for replicates."""
+        """Psi of every row: (n, q), or (R, n, q) for replicates."""
+        if self.replicates is None:
+            parts = [self.rows_of_psi(theta, rows) for rows in self.blocks()]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
         values = self._map(self.psi.psi)(theta, self.data)
         if not isinstance(values, Tensor):
             raise PsiError(f"psi returned a {type(values).__name__}; write it in torch operations.")
         return values.unsqueeze(-1) if values.ndim == theta.ndim else values
 
     def jacobian(self, theta: Tensor) -> Tensor:
-        """Mean Jacobian: (p, p), or (R, p, p) for replicates."""
+        """Mean Jacobian: (q, p), or (R, q, p) for replicates."""
+        if self.replicates is None:
+            total, weight = None, 0.0
+            for rows in self.blocks():
+                part = self._block_jacobian(theta, rows)
+                total = part if total is None else total + part
+                weight += rows.n if rows.counts is None else float(rows.counts.sum())
+            assert total is not None  # noqa: S101 - data has rows
+            return total / weight
         closed = self.psi.mean_jacobian
         if closed is not None:
             return self._map(closed)(theta, self.data)
         return self._map(lambda b, d: jacobian_of_mean(self.psi.psi, b, d))(theta, self.data)
+
+    def _block_jacobian(self, theta: Tensor, rows: Rows) -> Tensor:
+        """Sum over a block of d psi / d theta, each row times its count."""
+        if self.psi.linear is not None:
+            return self._linear_sums(theta, rows)[2]
+        weight = rows.n if rows.counts is None else rows.counts.sum()
+        if self.psi.mean_jacobian is not None and rows.counts is None:
+            return self.psi.mean_jacobian(theta, rows.data) * weight
+        return jacobian_of_mean(self.psi.psi, theta, rows.data, rows.counts) * weight
+
+    def moments(self, theta: Tensor, *, jacobian: bool) -> Moments:
+        """Mean, root mean square and mean Jacobian of psi over one data set, in one pass over its rows."""
+        sums: list[Tensor] | None = None
+        weight = 0.0
+        for rows in self.blocks():
+            part = self._sums(theta, rows, jacobian)
+            sums = part if sums is None else [a + b for a, b in zip(sums, part, strict=True)]
+            weight += rows.n if rows.counts is None else float(rows.counts.sum())
+        assert sums is not None  # noqa: S101 - data has rows
+        mean, square, *rest = (part.numpy(force=True) / weight for part in sums)
+        if not np.isfinite(square).all() or ((square == 0) & (mean != 0)).any():
+            return Moments(mean, self._safe_rms(theta, weight), rest[0] if rest else None)
+        return Moments(mean, np.sqrt(square), rest[0] if rest else None)
+
+    def _sums(self, theta: Tensor, rows: Rows, jacobian: bool) -> list[Tensor]:
+        if self.psi.linear is not None:
+            return list(self._linear_sums(theta, rows))
+        values = self.rows_of_psi(theta, rows)
+        counted = values if rows.counts is None else rows.counts[:, None] * values
+        sums = [counted.sum(dim=0), (counted * values).sum(dim=0)]
+        return [*sums, self._block_jacobian(theta, rows)] if jacobian else sums
+
+    def _linear_sums(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum psi (q,), its squares (q,) and its Jacobian (q, p), from one set of residuals."""
+        linear, counts, penalty = self.psi.linear, rows.counts, self.psi.penalty
+        assert linear is not None  # noqa: S101 - the caller checked
+        designs, instruments = linear.matrices(rows.data)
+        residuals, slopes = linear.evaluate(theta, rows.data)
+        if counts is None:
+            counted, sloped = residuals, slopes
+        else:
+            counted = tuple(counts * r for r in residuals)
+            sloped = tuple(tuple(None if s is None else counts * s for s in row) for row in slopes)
+        first = [z.mT @ r for z, r in zip(instruments, counted, strict=True)]
+        second = [z.square().mT @ (c * r) for z, c, r in zip(instruments, counted, residuals, strict=True)]
+        total, square = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (first, second))
+        slope = weighted_products(designs, instruments, sloped)
+        if penalty is None:
+            return total, square, slope
+        shift, weight = penalty(theta), rows.n if counts is None else counts.sum()
+        square = (square - 2 * shift * total + weight * shift.square()).clamp_min(0)
+        return total - weight * shift, square, slope - weight * torch.func.jacfwd(penalty)(theta)
+
+    def _safe_rms(self, theta: Tensor, weight: float) -> np.ndarray:
+        """Root mean square where squares over- or underflow: the largest value of an equation is divided out."""
+        largest: Tensor = torch.stack([self.rows_of_psi(theta, rows).abs().amax(0) for rows in self.blocks()]).amax(0)
+        unit = torch.where(largest > 0, largest, 1.0)
+        total = torch.zeros_like(unit)
+        for rows in self.blocks():
+            values = (self.rows_of_psi(theta, rows) / unit).square()
+            total = total + (values if rows.counts is None else rows.counts[:, None] * values).sum(0)
+        rms: np.ndarray = (largest * (total / weight).sqrt()).numpy(force=True)
+        return rms
 
     def names(self, p: int) -> tuple[str, ...]:
         """Parameter names, made up where psi has none."""
@@ -70,77 +236,16 @@ class Problem:
 
     def rows(self, keep: Tensor) -> Problem:
         """Keep only the replicates in ``keep``."""
-        data = _map_tree(lambda leaf: leaf.index_select(0, keep), self.data)
-        return Problem(self.psi, data, self.n, len(keep), self.device, self.index)
+        data = map_tree(lambda leaf: leaf.index_select(0, keep), self.data)
+        return Problem(self.psi, data, self.n, len(keep), self.device, self.index, self.raw)
 
     def squeeze(self) -> Problem:
         """View a batch of one replicate as one data set."""
-        return Problem(self.psi, _map_tree(lambda leaf: leaf[0], self.data), self.n, None, self.device, self.index)
-
-    def check(self, theta: Tensor, values: Tensor) -> None:
-        """Raise `PsiError` when psi at ``theta`` has the wrong type, shape or non-finite entries."""
-        p = theta.shape[-1]
-        if not isinstance(values, Tensor):
-            raise PsiError(f"psi returned a {type(values).__name__}; write it in torch operations.")
-        if values.dtype != torch.float64:
-            raise PsiError(f"psi returned {values.dtype}; compute it in float64, the dtype of theta and the data.")
-        expected = (*theta.shape[:-1], self.n, p)
-        if tuple(values.shape) != expected:
-            raise PsiError(
-                f"psi returned shape {tuple(values.shape)} for {self.n} observations and {p} parameters; "
-                f"it must return {expected}: one row an observation, one column a parameter."
-            )
-        if self.replicates is None and not bool(torch.isfinite(values).all()):
-            bad = ~torch.isfinite(values)
-            component = int(bad.any(dim=0).nonzero()[0])
-            row = int(bad[:, component].nonzero()[0])
-            raise PsiError(
-                f"psi is NaN or infinite for {int(bad[:, component].sum())} observation(s) in the equation of "
-                f'"{self.names(p)[component]}", first at row {row}, at theta = {theta.tolist()}; '
-                "start from other values or guard the expression (log(0), division by zero)."
-            )
+        data = map_tree(lambda leaf: leaf[0], self.data)
+        return Problem(self.psi, data, self.n, None, self.device, self.index, self.raw)
 
 
-def as_problem(psi: PsiLike, data: Data, *, batched: bool = False, skip: tuple[str, ...] = ()) -> Problem:
-    """Validate ``data`` for ``psi`` and prepare it once."""
-    function = as_psi(psi)
-    sample = as_sample(data, columns=function.columns, skip=skip, batched=batched)
-    first = next(iter(sample.leaves.values() if isinstance(sample.leaves, dict) else sample.leaves))
-    prepared = function.prepare(sample.leaves)
-    return Problem(function, prepared, sample.n, sample.replicates, first.device, sample.index)
-
-
-def as_theta(problem: Problem, theta: Any) -> Tensor:
-    """Parameters as float64 on the data's device, with their shape checked against the problem."""
-    if theta is None:
-        if problem.psi.start is None:
-            raise PsiError("theta0 is missing and psi has no start of its own; pass starting values of length p.")
-        theta = problem.psi.start(problem.data)
-    array = theta if isinstance(theta, Tensor) else torch.from_numpy(np.array(theta, dtype=np.float64))
-    tensor = array.detach().to(device=problem.device, dtype=torch.float64, copy=True)
-    expected = 1 if problem.replicates is None else 2
-    if tensor.ndim != expected:
-        raise PsiError(f"theta has shape {tuple(tensor.shape)}; pass (p,), or (R, p) with data leaves (R, n, ...).")
-    if problem.replicates is not None and tensor.shape[0] != problem.replicates:
-        raise PsiError(f"theta has {tensor.shape[0]} rows but the data has {problem.replicates} replicates.")
-    if problem.psi.names and tensor.shape[-1] != len(problem.psi.names):
-        raise PsiError(
-            f"theta has length {tensor.shape[-1]}, but psi has {len(problem.psi.names)} parameters: "
-            f"{list(problem.psi.names)}."
-        )
-    if not bool(torch.isfinite(tensor).all()):
-        raise PsiError("theta has NaN or infinite entries; pass finite starting values.")
-    if problem.n < tensor.shape[-1]:
-        raise DataError(
-            f"{problem.n} observations cannot determine {tensor.shape[-1]} parameters; "
-            "add observations or estimate fewer parameters."
-        )
-    return tensor
-
-
-def _map_tree(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return function(tree)
-    if isinstance(tree, dict):
-        return {key: _map_tree(function, branch) for key, branch in tree.items()}
-    return tuple(_map_tree(function, branch) for branch in tree)
+def read_batch(psi: EstimatingFunction, batch: Any, groups: tuple[Any, ...]) -> Sample:
+    """Validate one batch of a stream for psi."""
+    encoded = batch if psi.encode is None else psi.encode(batch)
+    return as_sample(encoded, columns=psi.columns, skip=text_columns(groups, batch))

@@ -12,11 +12,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from eeqs.engine.covariance import Covariance, as_covariance, meat_of_values, sandwich
+from eeqs.engine.covariance import CovarianceKind, Root, as_covariance, spread
 from eeqs.engine.data import Data
+from eeqs.engine.door import as_problem
 from eeqs.engine.errors import SolverError, Status
-from eeqs.engine.evaluate import Problem, as_problem
-from eeqs.engine.linalg import solve_square
+from eeqs.engine.evaluate import Problem
+from eeqs.engine.linalg import invert, pseudo_inverse
 from eeqs.engine.psi import PsiLike
 from eeqs.engine.solve import Solution, solve_problem
 
@@ -33,24 +34,30 @@ class Estimate:
         What the solver returned.
     bread, meat, covariance : Tensor of shape (p, p)
         A, B and :math:`A^{-1} B A^{-\top} / n`.
+    inverse : Tensor of shape (p, p)
+        :math:`A^{-1}`, or a generalised inverse after ``minimum_norm=True``.
     names : tuple of str
         Parameter names.
-    nobs : int
-        Observations.
+    nobs : float
+        Observations: rows, or the sum of their frequency weights.
     cov_type : str
         The covariance used, for instance "HC1" or "CR1(firm)".
     problem : Problem
         The estimating function bound to its data, for `influence`.
+    null : Tensor of shape (p, k) or None
+        After ``minimum_norm=True``, a basis of the directions that the equations do not identify.
     """
 
     solution: Solution
     bread: Tensor
     meat: Tensor
     covariance: Tensor
+    inverse: Tensor
     names: tuple[str, ...]
-    nobs: int
+    nobs: float
     cov_type: str
     problem: Problem
+    null: Tensor | None = None
 
     @cached_property
     def params(self) -> pd.Series:
@@ -89,8 +96,7 @@ class Estimate:
         Dropping observation i moves the estimate by about minus its row divided by n; the mean of the outer
         products of the rows, divided by n, is the HC0 covariance.
         """
-        values = self.problem.values(self.solution.theta)
-        rows = -solve_square(self.bread, values.mT, self.names).mT
+        rows = -self.problem.values(self.solution.theta) @ self.inverse.mT
         return pd.DataFrame(rows.cpu().numpy(), index=self.problem.index, columns=list(self.names))
 
     def summary(self, alpha: float = 0.05) -> Any:
@@ -122,11 +128,12 @@ def estimate(
     psi: PsiLike,
     data: Data,
     theta0: Any = None,
-    cov: str | Covariance = "HC0",
+    cov: str | CovarianceKind = "HC0",
     *,
     tolerance: float = 1e-9,
     max_iterations: int = 100,
     throw: bool = True,
+    minimum_norm: bool = False,
 ) -> Estimate:
     """Solve an estimating equation and attach its sandwich covariance.
 
@@ -138,13 +145,15 @@ def estimate(
         One leading axis n.
     theta0 : array of shape (p,), optional
         Starting values; defaults to the start of psi.
-    cov : str or Covariance
+    cov : str or CovarianceKind
         "HC0", "HC1", or an object such as ``Cluster("firm")``.
     tolerance, max_iterations
         As in `eeqs.solve`.
     throw : bool
         Raise when the solve fails (the default here, for a standard error away from a root means nothing).
         With False the result carries the failed status and NaN covariances.
+    minimum_norm : bool
+        Accept parameters that are not identified; see `eeqs.solve`. Standard errors of those that are not are NaN.
 
     Returns
     -------
@@ -159,17 +168,21 @@ def estimate(
     SingularBreadError
         If the parameters are not identified; the message names them.
     """
-    covariance = as_covariance(cov)
-    problem = as_problem(psi, data, skip=covariance.hidden_columns(data))
-    solution = solve_problem(problem, theta0, tolerance=tolerance, max_iterations=max_iterations)
+    kind = as_covariance(cov)
+    problem = as_problem(psi, data, groups=kind.groups)
+    solution = solve_problem(
+        problem, theta0, tolerance=tolerance, max_iterations=max_iterations, minimum_norm=minimum_norm
+    )
     theta = solution.theta
     names = problem.names(theta.shape[0])
     if solution.status not in (Status.CONVERGED, Status.SINGULAR):
         if throw:
             raise SolverError(solution.status.text)
         missing = torch.full((len(theta), len(theta)), torch.nan, dtype=theta.dtype, device=theta.device)
-        return Estimate(solution, missing, missing, missing, names, problem.n, covariance.label, problem)
-    jacobian = problem.jacobian(theta)
-    middle = meat_of_values(problem.values(theta), data, covariance)
-    variance = sandwich(jacobian, middle, problem.n, names)
-    return Estimate(solution, jacobian, middle, variance, names, problem.n, covariance.label, problem)
+        return Estimate(solution, missing, missing, missing, missing, names, problem.total(), kind.label, problem)
+    root = Root(problem, theta, names)
+    jacobian = root.bread if solution.jacobian is None else solution.jacobian
+    inverse, null = pseudo_inverse(jacobian) if minimum_norm else (invert(jacobian, names), None)
+    middle = kind.meat(root)
+    variance = spread(inverse, middle, root.n)
+    return Estimate(solution, jacobian, middle, variance, inverse, names, root.n, kind.label, problem, null)

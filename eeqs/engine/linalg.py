@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eeqs.engine.errors import SingularBreadError
 
-__all__ = ["RANK_TOLERANCE", "condition_number", "equilibrate", "null_parameters", "solve_square"]
+__all__ = ["RANK_TOLERANCE", "condition_number", "equilibrate", "invert", "null_parameters", "pseudo_inverse"]
 
 # Relative singular value below which an equilibrated bread counts as rank deficient. A sample of columns that
 # differ by 1e-6 relative gives a normal matrix at this level, whose solves keep about four digits.
@@ -39,8 +39,10 @@ def equilibrate(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     columns = rows.clone()
     scaled = matrix
     for _ in range(8):
-        row = _power_of_two(scaled.abs().amax(dim=-1))
-        column = _power_of_two(scaled.abs().amax(dim=-2))
+        size = scaled.abs()
+        row, column = _power_of_two(size.amax(dim=-1)), _power_of_two(size.amax(dim=-2))
+        if bool((row == 1).all()) and bool((column == 1).all()):
+            break
         rows, columns = rows * row, columns * column
         scaled = matrix * rows.unsqueeze(-1) * columns.unsqueeze(-2)
     return scaled, rows, columns
@@ -53,11 +55,14 @@ def _power_of_two(size: Tensor) -> Tensor:
 
 def condition_number(matrix: Tensor) -> Tensor:
     """Condition number (...,) of the equilibrated matrix; infinite when it is singular or not finite."""
-    finite = torch.isfinite(matrix).all(dim=-1).all(dim=-1)
-    safe = torch.where(finite[..., None, None], matrix, torch.zeros_like(matrix))
-    values = torch.linalg.svdvals(equilibrate(safe)[0])
+    return _condition(equilibrate(matrix)[0])
+
+
+def _condition(scaled: Tensor) -> Tensor:
+    finite = torch.isfinite(scaled).all(dim=-1).all(dim=-1)
+    values = torch.linalg.svdvals(torch.where(finite[..., None, None], scaled, 0.0))
     ratio = values[..., 0] / values[..., -1]
-    return torch.where(finite & ~torch.isnan(ratio), ratio, torch.full_like(ratio, torch.inf))
+    return torch.where(finite & ~torch.isnan(ratio), ratio, torch.inf)
 
 
 def null_parameters(matrix: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,28 +75,49 @@ def null_parameters(matrix: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name, part in zip(names, share.tolist(), strict=True) if part > _NAMED_SHARE)
 
 
-def solve_square(matrix: Tensor, right: Tensor, names: tuple[str, ...] | None = None) -> Tensor:
-    """Solve ``matrix @ x = right`` for (..., p, p) and (..., p, q) after equilibration.
+def invert(matrix: Tensor, names: tuple[str, ...] | None = None) -> Tensor:
+    """Inverse of (..., p, p) after equilibration.
 
     Raises
     ------
     SingularBreadError
-        For a single matrix without full rank, naming the parameters. In a batch, the solutions of singular
-        members are NaN, so that one replicate cannot stop the others.
+        For a single matrix without full rank, naming the parameters. In a batch, the inverses of singular members are
+        NaN, so that one replicate cannot stop the others.
     """
     scaled, rows, columns = equilibrate(matrix)
-    singular = condition_number(matrix) >= 1 / RANK_TOLERANCE
-    if matrix.ndim == 2 and bool(singular):
-        labels = names or tuple(f"theta[{j}]" for j in range(matrix.shape[0]))
-        if not bool(torch.isfinite(matrix).all()):
-            raise SingularBreadError("the bread has NaN or infinite entries; the parameters are not at a root.", labels)
-        involved = null_parameters(matrix, labels)
-        raise SingularBreadError(
-            f"the bread is rank deficient: {', '.join(involved)} are not separately identified by this data; "
-            "drop or combine them (duplicated or constant columns are the usual cause).",
-            involved,
-        )
+    singular = _condition(scaled) >= 1 / RANK_TOLERANCE
+    if matrix.ndim == 2:
+        if bool(singular):
+            raise_singular(matrix, names or tuple(f"theta[{j}]" for j in range(matrix.shape[0])))
+        return columns.unsqueeze(-1) * torch.linalg.inv(scaled) * rows.unsqueeze(-2)
     identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     safe = torch.where(singular[..., None, None], identity, scaled)
-    solution = columns.unsqueeze(-1) * torch.linalg.solve(safe, rows.unsqueeze(-1) * right)
-    return torch.where(singular[..., None, None], torch.full_like(solution, torch.nan), solution)
+    inverse = columns.unsqueeze(-1) * torch.linalg.inv(safe) * rows.unsqueeze(-2)
+    return torch.where(singular[..., None, None], torch.full_like(inverse, torch.nan), inverse)
+
+
+def raise_singular(matrix: Tensor, labels: tuple[str, ...]) -> None:
+    """Raise the error that names what a singular bread does not identify."""
+    if not bool(torch.isfinite(matrix).all()):
+        raise SingularBreadError("the bread has NaN or infinite entries; the parameters are not at a root.", labels)
+    involved = null_parameters(matrix, labels)
+    raise SingularBreadError(
+        f"the bread is rank deficient: {', '.join(involved)} are not separately identified by this data; "
+        "drop or combine them (duplicated or constant columns, or fewer observations than parameters, are the usual "
+        "causes), or pass minimum_norm=True for functionals that are identified.",
+        involved,
+    )
+
+
+def pseudo_inverse(matrix: Tensor, tolerance: float = RANK_TOLERANCE) -> tuple[Tensor, Tensor]:
+    """Generalised inverse (p, p) of a square matrix and an orthonormal basis (p, k) of its null space.
+
+    The rank is that of the equilibrated matrix. Functionals in the row space of ``matrix`` do not depend on which
+    generalised inverse is taken.
+    """
+    scaled, rows, columns = equilibrate(matrix)
+    left, values, right = torch.linalg.svd(scaled)
+    kept = values > tolerance * values[0]
+    inverse = right[kept].mT @ ((left[:, kept] / values[kept]).mT)
+    null = torch.linalg.qr(columns[:, None] * right[~kept].mT)[0]
+    return columns[:, None] * inverse * rows, null

@@ -75,22 +75,20 @@ class LinearIndex:
         columns = []
         for b in range(len(index)):
             tangent = tuple(torch.ones_like(eta) if a == b else torch.zeros_like(eta) for a, eta in enumerate(index))
-            residuals, along = torch.func.jvp(lambda *eta: tuple(self.residuals(eta, data)), index, tangent)
+            residuals, along = torch.func.jvp(lambda *eta: tuple(self.residuals(eta, data)), index, tangent)[:2]
             columns.append(along)
         return residuals, tuple(zip(*columns, strict=True))
 
 
 def indices(theta: Tensor, designs: Indices) -> Indices:
-    """The m linear indices (n,)."""
+    """Compute the m linear indices (n,)."""
     if len(designs) == 1:
         return (designs[0] @ theta,)
     parts = theta.split([design.shape[-1] for design in designs])
     return tuple(design @ part for design, part in zip(designs, parts, strict=True))
 
 
-def weighted_products(
-    designs: Indices, instruments: Indices, slopes: tuple[tuple[Tensor | None, ...], ...]
-) -> Tensor:
+def weighted_products(designs: Indices, instruments: Indices, slopes: tuple[tuple[Tensor | None, ...], ...]) -> Tensor:
     """Blocks :math:`Z_a^T diag(slope_{ab}) X_b` assembled to (q, p)."""
     rows = []
     for z, along in zip(instruments, slopes, strict=True):

@@ -1,4 +1,4 @@
-r"""Newton with Levenberg-Marquardt damping on all unfinished replicates at once.
+r"""Newton with Levenberg-Marquardt damping on one data set.
 
 The equations are scaled by :math:`s_j = (n^{-1} \sum_i \psi_{ij}^2)^{1/2}`, so that the residual
 :math:`\sqrt n\, |\bar\psi_j| / s_j` is the distance from the root in units of the sampling error of equation j,
@@ -10,210 +10,197 @@ and neither the units of psi nor those of theta matter. A step solves
 with D the column norms of the scaled Jacobian (Marquardt 1963; More 1978). The damping :math:`\lambda` starts at
 zero (Newton), grows when a step does not reduce the norm of the scaled mean, and shrinks when one does. Where a
 Jacobian costs several evaluations of psi, a step that contracted well is followed by Broyden's (1965) rank-one
-update instead of a fresh Jacobian.
+update instead of a fresh Jacobian. `eeqs.engine.newton_batch` takes the same steps on replicates.
+
+Every pass over the data is one call of `Problem.moments`; what remains is arithmetic on p numbers, in numpy, whose
+calls cost a fraction of those of torch at this size.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+import numpy as np
 import torch
-from torch import Tensor
 
 from eeqs.engine.errors import Status
-from eeqs.engine.evaluate import Problem
-from eeqs.engine.linalg import RANK_TOLERANCE, condition_number
+from eeqs.engine.evaluate import Moments, Problem
 
-__all__ = ["Newton"]
+__all__ = ["Iterate", "find_root"]
 
 # Residual, in standard errors, that is good enough when rounding in psi forbids anything better.
-_ROUNDING_RESIDUAL = 1e-5
+ROUNDING_RESIDUAL = 1e-5
 # Relative Newton step at which theta no longer moves.
-_STILL = 1e-15
+STILL = 1e-15
 # Relative Newton step that is only rounding when psi is rounding too.
-_PERFECT_FIT = 1e-12
+PERFECT_FIT = 1e-12
 # Fall of the size of psi and of its Jacobian from their starting values that means both are vanishing, observation by
 # observation, on the way to a parameter at infinity. A perfect fit makes psi vanish and leaves its Jacobian.
-_VANISHED = 1e-12
-_FIRST_DAMPING, _LEAST_DAMPING, _MOST_DAMPING = 1e-3, 1e-4, 1e10
+VANISHED = 1e-12
+FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-4, 1e10
 # Reduction of the squared norm after which the Jacobian is updated and not recomputed.
-_CONTRACTED = 0.1
+CONTRACTED = 0.1
 # Reduction of the squared norm that counts as progress, and the steps without progress that end the search.
-_PROGRESS, _PATIENCE = 0.99, 25
+PROGRESS, PATIENCE = 0.99, 25
+# Relative singular value below which a direction is left alone by minimum-norm steps.
+_NULL_DIRECTION = 1e-10
 
 
-class Newton:
-    """State of the iteration; after `run` the fields below hold one entry a replicate.
+@dataclass
+class Iterate:
+    """State of the iteration.
 
     Attributes
     ----------
-    theta : Tensor of shape (R, p)
-    status : list of R Status
-    iterations, residual, condition : Tensor of shape (R,)
-        See `eeqs.engine.solve.Solution`.
+    theta, mean, rms : ndarray of shape (p,)
+        The point, and mean and root mean square of psi there.
+    jacobian : ndarray of shape (p, p)
+        The mean Jacobian, or Broyden's estimate of it.
+    age : int
+        Broyden updates since the last fresh Jacobian.
+    damping : float
+    slow : int
+        Steps in a row without progress.
+    iterations : int
+        Steps tried.
+    status : Status
     """
 
-    def __init__(self, problem: Problem, theta: Tensor, tolerance: float, max_iterations: int) -> None:
-        self._problem, self._tolerance, self._limit = problem, tolerance, max_iterations
-        count, device = theta.shape[0], theta.device
-        self.theta = theta.clone()
-        self.status = [Status.MAX_ITERATIONS] * count
-        self.iterations = torch.full((count,), max_iterations, device=device)
-        self.residual = torch.full((count,), torch.inf, dtype=torch.float64, device=device)
-        self.condition = self.residual.clone()
-        # The unfinished replicates: their positions, and everything the iteration knows about them.
-        self._rows = torch.arange(count, device=device)
-        mean, scale = self._moments(theta)
-        self._live = {
-            "x": theta.clone(),
-            "mean": mean,
-            "scale": scale,
-            "first_scale": scale,
-            "jacobian": (jacobian := self._jacobian(problem, theta)),
-            "first_jacobian": jacobian,
-            "age": torch.zeros(count, device=device),  # Broyden updates since the last fresh Jacobian
-            "damping": torch.zeros(count, dtype=torch.float64, device=device),
-            "slow": torch.zeros(count, device=device),  # steps in a row without progress
-        }
+    theta: np.ndarray
+    mean: np.ndarray
+    rms: np.ndarray
+    jacobian: np.ndarray
+    age: int = 0
+    damping: float = 0.0
+    slow: int = 0
+    iterations: int = 0
+    status: Status = Status.MAX_ITERATIONS
+    first: tuple[np.ndarray, np.ndarray] = field(default_factory=lambda: (np.empty(0), np.empty(0)))
 
-    def run(self) -> None:
-        """Iterate until every replicate has a status."""
-        for iteration in range(self._limit + 1):
-            step, moved = _step(**{k: self._live[k] for k in ("jacobian", "mean", "scale", "damping", "x")})
-            outcome = self._outcome(moved)
-            if iteration == self._limit:
-                outcome = [status or Status.MAX_ITERATIONS for status in outcome]
-            finished = torch.tensor([status is not None for status in outcome], device=step.device)
-            if bool(finished.any()):
-                self._record([status for status in outcome if status], finished, iteration)
-                if len(self._rows) == 0:
-                    return
-                step = step[~finished]
-            self._advance(step)
+    def residual(self, n: float) -> float:
+        """Largest scaled mean, in standard errors."""
+        return float(n**0.5 * np.abs(self.mean / _positive(self.rms)).max())
 
-    def _advance(self, step: Tensor) -> None:
-        """Try a step for every live replicate, keep it where the norm falls, and update Jacobian and damping."""
-        live = self._live
-        trial = live["x"] + step
-        mean, scale = self._moments(trial)
-        unit = _positive(live["scale"])
-        ratio = (mean / unit).square().sum(1) / (live["mean"] / unit).square().sum(1)
-        accepted = ratio < 1  # false for NaN
-        update = accepted & (ratio <= _CONTRACTED) & (live["damping"] == 0) & (not (self._problem.psi.linear is not None))
-        broyden = _broyden(live["jacobian"], step, mean - live["mean"], unit)
-        live["jacobian"] = torch.where(update[:, None, None], broyden, live["jacobian"])
-        for name, value in (("x", trial), ("mean", mean), ("scale", scale)):
-            live[name] = torch.where(accepted[:, None], value, live[name])
-        stale = ~accepted & (live["age"] > 0)
-        unfinished = ~update & (self._residual() > self._tolerance)
-        refresh = (accepted & (unfinished | self._vanished())) | stale
-        self._refresh(refresh)
-        live["age"] = torch.where(refresh, 0.0, live["age"] + update)
-        grown = (10 * live["damping"]).clamp_min(_FIRST_DAMPING)
-        shrunk = torch.where(live["damping"] > 10 * _LEAST_DAMPING, live["damping"] / 10, 0.0)
-        live["damping"] = torch.where(accepted, shrunk, torch.where(stale, live["damping"], grown))
-        live["slow"] = torch.where(accepted & (ratio <= _PROGRESS), 0.0, live["slow"] + 1)
-
-    def _refresh(self, which: Tensor) -> None:
-        """Recompute the Jacobian of the replicates in the mask."""
-        if not bool(which.any()):
-            return
-        rows = which.nonzero()[:, 0]
-        problem = self._problem if len(rows) == len(which) else self._problem.rows(rows)
-        self._live["jacobian"] = self._live["jacobian"].index_copy(
-            0, rows, self._jacobian(problem, self._live["x"][rows])
-        )
-
-    def _moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (R, p) and root mean square (R, p) of psi; NaN where psi is not finite."""
-        values = self._problem.values(x if self._problem.replicates else x[0])
-        values = values if self._problem.replicates else values[None]
-        mean = values.mean(dim=1)
-        root_n = values.shape[1] ** 0.5
-        scale = torch.linalg.vector_norm(values, dim=1) / root_n
-        if bool((torch.isinf(scale) | ((scale == 0) & (mean != 0))).any()):  # the squares over- or underflowed
-            largest = values.abs().amax(dim=1, keepdim=True)
-            unit = values / torch.where(largest > 0, largest, 1.0)
-            scale = largest[:, 0] * torch.linalg.vector_norm(unit, dim=1) / root_n
-        return mean, scale
-
-    @staticmethod
-    def _jacobian(problem: Problem, x: Tensor) -> Tensor:
-        return problem.jacobian(x) if problem.replicates else problem.jacobian(x[0])[None]
-
-    def _vanished(self) -> Tensor:
-        """Whether some equation of a replicate has all but vanished for every observation."""
-        return (self._live["scale"] < _VANISHED * self._live["first_scale"]).any(1)
-
-    def _residual(self) -> Tensor:
-        return self._problem.n**0.5 * (self._live["mean"] / _positive(self._live["scale"])).abs().amax(dim=1)
-
-    def _outcome(self, moved: Tensor) -> list[Status | None]:
-        """Status of every live replicate that is finished, None for the others."""
-        live, residual = self._live, self._residual()
-        finite = torch.isfinite(live["mean"]).all(1) & torch.isfinite(live["jacobian"]).flatten(1).all(1)
-        stuck = (live["damping"] > _MOST_DAMPING) | (live["slow"] >= _PATIENCE)
-        sizes = [live[name].abs().amax(1) for name in ("jacobian", "first_jacobian")]
-        flat = (sizes[0] < _VANISHED * sizes[1]).any(1)
-        vanished = self._vanished()
-        at_rest = (moved <= _STILL) & (live["damping"] == 0)
-        perfect_fit = vanished & ~flat & (moved <= _PERFECT_FIT)
-        rounding = stuck & (residual <= _ROUNDING_RESIDUAL)
-        converged = (residual <= self._tolerance) | at_rest | perfect_fit | rounding
-        code = torch.zeros_like(self._rows)
-        for value, mask in enumerate((stuck, converged, vanished & flat, ~finite), 1):
-            code = torch.where(mask, value, code)
-        table = (None, Status.STALLED, Status.CONVERGED, Status.DEGENERATE, Status.NON_FINITE)
-        return [table[value] for value in code.tolist()]
-
-    def _record(self, statuses: list[Status], finished: Tensor, iteration: int) -> None:
-        """Store the finished replicates and drop them from the live ones."""
-        rows = self._rows[finished]
-        self.theta[rows] = self._live["x"][finished]
-        self.iterations[rows] = iteration
-        self.residual[rows] = self._residual()[finished]
-        self.condition[rows] = condition_number(self._live["jacobian"][finished])
-        for row, status in zip(rows.tolist(), statuses, strict=True):
-            singular = status is Status.CONVERGED and float(self.condition[row]) >= 1 / RANK_TOLERANCE
-            self.status[row] = Status.SINGULAR if singular else status
-        keep = (~finished).nonzero()[:, 0]
-        self._rows = self._rows[keep]
-        self._live = {name: value[keep] for name, value in self._live.items()}
-        if len(keep):
-            self._problem = self._problem.rows(keep)
+    def vanished(self) -> bool:
+        """Whether some equation has all but vanished for every observation."""
+        return bool((self.rms < VANISHED * self.first[0]).any())
 
 
-def _step(jacobian: Tensor, mean: Tensor, scale: Tensor, damping: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Damped step (R, p) and its size relative to theta, in the units of the scaled equations."""
-    scale = _positive(scale)
-    scaled = jacobian / scale[:, :, None]
-    size = _column_norms(scaled)
-    scaled = scaled / size[:, None, :]
-    right = -(mean / scale)[:, :, None]
-    identity = torch.eye(scaled.shape[-1], dtype=scaled.dtype, device=scaled.device)
-    newton = (damping == 0)[:, None, None]
-    system = torch.where(newton, scaled, scaled.mT @ scaled + damping[:, None, None] * identity)
-    right = torch.where(newton, right, scaled.mT @ right)
-    solution = torch.linalg.solve_ex(system, right)[0][:, :, 0]
-    length = torch.linalg.vector_norm(solution, dim=1)
-    reach = torch.linalg.vector_norm(size * x, dim=1)
-    moved = torch.where(length == 0, 0.0, length / reach)  # a step that is NaN has not come to rest
-    return solution / size, torch.nan_to_num(moved, nan=torch.inf)
+def find_root(
+    problem: Problem, theta: np.ndarray, tolerance: float, max_iterations: int, *, minimum_norm: bool = False
+) -> Iterate:
+    """Iterate from ``theta`` to a status.
+
+    With ``minimum_norm`` steps use the pseudo-inverse, so directions that the equations leave free do not move.
+    """
+    cheap, n = problem.psi.linear is not None, problem.total()
+    with np.errstate(all="ignore"):  # overflow is an outcome here, and has a status
+        at = _evaluate(problem, theta, jacobian=True)
+        assert at.jacobian is not None  # noqa: S101 - asked for
+        now = Iterate(theta, at.mean, at.rms, at.jacobian)
+        now.first = (at.rms, np.abs(at.jacobian).max(axis=0))
+        while True:
+            step, moved = _step(now, minimum_norm)
+            status = _outcome(now, now.residual(n), moved, tolerance)
+            if status is not None or now.iterations == max_iterations:
+                now.status = status or Status.MAX_ITERATIONS
+                return now
+            now.iterations += 1
+            _advance(problem, now, step, cheap, tolerance / n**0.5)
 
 
-def _broyden(jacobian: Tensor, step: Tensor, change: Tensor, scale: Tensor) -> Tensor:
-    """Broyden's update of (R, p, p) Jacobians, in the units of the scaled parameters."""
-    size = _column_norms(jacobian / scale[:, :, None])
+def _evaluate(problem: Problem, theta: np.ndarray, *, jacobian: bool) -> Moments:
+    return problem.moments(torch.from_numpy(theta).to(problem.device), jacobian=jacobian)
+
+
+def _advance(problem: Problem, now: Iterate, step: np.ndarray, cheap: bool, tolerance: float) -> None:
+    """Try a step, keep it where the norm falls, and update Jacobian and damping."""
+    trial = now.theta + step
+    at = _evaluate(problem, trial, jacobian=cheap)
+    unit = _positive(now.rms)
+    ratio = np.square(at.mean / unit).sum() / np.square(now.mean / unit).sum()
+    if not ratio < 1:  # NaN is not accepted either
+        now.slow += 1
+        if now.age > 0:
+            _refresh(problem, now)
+        else:
+            now.damping = max(10 * now.damping, FIRST_DAMPING)
+        return
+    change, damped = at.mean - now.mean, now.damping > 0
+    now.theta, now.mean, now.rms = trial, at.mean, at.rms
+    now.slow = 0 if ratio <= PROGRESS else now.slow + 1
+    now.damping = now.damping / 10 if now.damping > 10 * LEAST_DAMPING else 0.0
+    if at.jacobian is not None:
+        now.jacobian = at.jacobian
+    elif ratio <= CONTRACTED and not damped:
+        now.jacobian = _broyden(now.jacobian, step, change, unit)
+        now.age += 1
+        if now.vanished():
+            _refresh(problem, now)
+    elif np.abs(now.mean / _positive(now.rms)).max() > tolerance or now.vanished():
+        _refresh(problem, now)
+
+
+def _refresh(problem: Problem, now: Iterate) -> None:
+    now.jacobian = problem.jacobian(torch.from_numpy(now.theta).to(problem.device)).numpy(force=True)
+    now.age = 0
+
+
+def _outcome(now: Iterate, residual: float, moved: float, tolerance: float) -> Status | None:
+    """Status of a finished iteration, None to go on."""
+    if not (np.isfinite(now.mean).all() and np.isfinite(now.jacobian).all()):
+        return Status.NON_FINITE
+    vanished = now.vanished()
+    flat = vanished and bool((np.abs(now.jacobian).max(axis=0) < VANISHED * now.first[1]).any())
+    if flat:
+        return Status.DEGENERATE
+    stuck = now.damping > MOST_DAMPING or now.slow >= PATIENCE
+    at_rest = moved <= STILL and now.damping == 0
+    perfect_fit = vanished and moved <= PERFECT_FIT
+    if residual <= tolerance or at_rest or perfect_fit or (stuck and residual <= ROUNDING_RESIDUAL):
+        return Status.CONVERGED
+    return Status.STALLED if stuck else None
+
+
+def _step(now: Iterate, minimum_norm: bool) -> tuple[np.ndarray, float]:
+    """Damped step (p,) and its size relative to theta, in the units of the scaled equations."""
+    scale = _positive(now.rms)
+    scaled = now.jacobian / scale[:, None]
+    size = np.ones(len(scale)) if minimum_norm else _column_norms(scaled)
+    scaled = scaled / size
+    right = -now.mean / scale
+    try:
+        if minimum_norm and now.damping == 0:
+            solution = np.linalg.lstsq(scaled, right, rcond=_NULL_DIRECTION)[0]
+        elif now.damping == 0:
+            solution = np.linalg.solve(scaled, right)
+        else:
+            normal = scaled.T @ scaled
+            normal[np.diag_indices_from(normal)] += now.damping
+            solution = np.linalg.solve(normal, scaled.T @ right)
+    except np.linalg.LinAlgError:
+        return np.full_like(scale, np.nan), np.inf
+    length = np.sqrt(solution @ solution)
+    reach = np.sqrt(np.square(size * now.theta).sum())
+    moved = 0.0 if length == 0 else float(length / reach) if reach > 0 else np.inf
+    return solution / size, np.inf if np.isnan(moved) else moved
+
+
+def _broyden(jacobian: np.ndarray, step: np.ndarray, change: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Broyden's update of a Jacobian (p, p), in the units of the scaled parameters."""
+    size = _column_norms(jacobian / scale[:, None])
     scaled = size * step  # of order one in any units of theta
-    surplus = change - (jacobian @ step[:, :, None])[:, :, 0]
-    direction = size * (scaled / scaled.square().sum(1, keepdim=True))
-    return jacobian + surplus[:, :, None] * direction[:, None, :]
+    updated: np.ndarray = jacobian + np.outer(change - jacobian @ step, size * scaled / (scaled @ scaled))
+    return updated
 
 
-def _positive(scale: Tensor) -> Tensor:
+def _positive(scale: np.ndarray) -> np.ndarray:
     """Scale to divide by: one for an equation that is zero for every observation."""
-    return torch.where(scale == 0, 1.0, scale)
+    return np.where(scale == 0, 1.0, scale)
 
 
-def _column_norms(matrix: Tensor) -> Tensor:
-    largest = matrix.abs().amax(dim=1)
-    largest = torch.where(largest > 0, largest, 1.0)  # divided out, for the squares may over- or underflow
-    return largest * torch.linalg.vector_norm(matrix / largest[:, None, :], dim=1).clamp_min(1.0)
+def _column_norms(matrix: np.ndarray) -> np.ndarray:
+    largest = np.abs(matrix).max(axis=0)
+    largest = np.where(largest > 0, largest, 1.0)  # divided out, for the squares may over- or underflow
+    norms: np.ndarray = largest * np.sqrt(np.square(matrix / largest).sum(axis=0)).clip(min=1.0)
+    return norms

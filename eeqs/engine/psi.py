@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor
 
 from eeqs.engine.derivative import directional, surrogate_gradient, surrogate_jacobian

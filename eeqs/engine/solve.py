@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.data import Data
-from eeqs.engine.errors import SolverError, Status
-from eeqs.engine.evaluate import Problem, as_problem, as_theta
-from eeqs.engine.linalg import condition_number
-from eeqs.engine.newton import Newton
+from eeqs.engine.door import as_problem, as_theta, check_psi, raise_not_finite
+from eeqs.engine.errors import DataError, SolverError, Status
+from eeqs.engine.evaluate import Problem
+from eeqs.engine.linalg import RANK_TOLERANCE, condition_number
+from eeqs.engine.newton import find_root
+from eeqs.engine.newton_batch import Newton
 from eeqs.engine.psi import PsiLike
 
 __all__ = ["Solution", "solve", "solve_problem"]
@@ -35,6 +37,8 @@ class Solution:
         Largest :math:`\sqrt n |\bar\psi_j| / s_j`: distance from a root in standard errors of the equations.
     condition : float or Tensor of shape (R,)
         Condition number of the last Jacobian after equilibrating its rows and columns.
+    jacobian : Tensor of shape (p, p) or None
+        Mean Jacobian at theta where the solver happens to have it, for the bread.
     """
 
     theta: Tensor
@@ -42,6 +46,7 @@ class Solution:
     iterations: Any
     residual_norm: Any
     condition: Any
+    jacobian: Tensor | None = field(default=None, repr=False)
 
     @property
     def converged(self) -> Any:
@@ -59,6 +64,7 @@ def solve(
     tolerance: float = 1e-9,
     max_iterations: int = 100,
     throw: bool = False,
+    minimum_norm: bool = False,
 ) -> Solution:
     """Find the root of the mean of psi.
 
@@ -76,6 +82,9 @@ def solve(
         Limit on the steps tried, accepted or not.
     throw : bool
         Raise `SolverError` instead of returning a failed status.
+    minimum_norm : bool
+        For one data set whose parameters are not all identified: take pseudo-inverse steps, which leave the free
+        directions of theta0 alone. From zero, linear equations get their minimum-norm root.
 
     Returns
     -------
@@ -93,21 +102,43 @@ def solve(
     """
     batched = theta0 is not None and np.ndim(theta0) == 2
     problem = as_problem(psi, data, batched=batched)
-    return solve_problem(problem, theta0, tolerance=tolerance, max_iterations=max_iterations, throw=throw)
+    return solve_problem(
+        problem,
+        theta0,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        throw=throw,
+        minimum_norm=minimum_norm,
+    )
 
 
 def solve_problem(
-    problem: Problem, theta0: Any, *, tolerance: float = 1e-9, max_iterations: int = 100, throw: bool = False
+    problem: Problem,
+    theta0: Any,
+    *,
+    tolerance: float = 1e-9,
+    max_iterations: int = 100,
+    throw: bool = False,
+    minimum_norm: bool = False,
 ) -> Solution:
     """`solve` on data that are already validated and prepared."""
     if not tolerance > 0 or max_iterations < 1:
         raise ValueError(f"tolerance = {tolerance} and max_iterations = {max_iterations}; both must be positive.")
     theta = as_theta(problem, theta0)
+    p, psi = theta.shape[-1], problem.psi
+    if problem.n < p and psi.linear is not None and psi.penalty is None and not minimum_norm:
+        raise DataError(
+            f"{problem.n} observations cannot determine {p} parameters; add observations, penalise, or pass "
+            "minimum_norm=True."
+        )
     if problem.psi.root is not None:
         solution = _own_root(problem, tolerance)
     else:
-        problem.check(theta, problem.values(theta))
-        solution = _newton(problem, theta, tolerance, max_iterations)
+        check_psi(problem, theta, equations=p)
+        if problem.replicates is None:
+            solution = _newton(problem, theta, tolerance, max_iterations, minimum_norm)
+        else:
+            solution = _newton_batch(problem, theta, tolerance, max_iterations)
     if throw:
         failed = [s for s in _as_tuple(solution.status) if s is not Status.CONVERGED]
         if failed:
@@ -127,7 +158,7 @@ def _own_root(problem: Problem, tolerance: float) -> Solution:
     if problem.replicates is None:
         theta, residual = finder(problem.data)
         status = Status.CONVERGED if residual <= tolerance else Status.STALLED
-        problem.check(theta, problem.values(theta))
+        check_psi(problem, theta, equations=len(theta))
         return Solution(theta, status, 1, residual, float(condition_number(problem.jacobian(theta))))
     device = problem.device
     singles = []
@@ -143,17 +174,23 @@ def _own_root(problem: Problem, tolerance: float) -> Solution:
     )
 
 
-def _newton(problem: Problem, theta: Tensor, tolerance: float, max_iterations: int) -> Solution:
-    """Newton on a batch, of which a single data set is a batch of one."""
-    single = problem.replicates is None
-    state = Newton(problem, theta[None] if single else theta, tolerance, max_iterations)
+def _newton(problem: Problem, theta: Tensor, tolerance: float, max_iterations: int, minimum_norm: bool) -> Solution:
+    """Newton on one data set."""
+    end = find_root(problem, theta.numpy(force=True), tolerance, max_iterations, minimum_norm=minimum_norm)
+    status = end.status
+    if status is Status.NON_FINITE and end.iterations == 0:
+        raise_not_finite(problem, theta)
+    jacobian = torch.from_numpy(end.jacobian)
+    condition = float(condition_number(jacobian))
+    if status is Status.CONVERGED and condition >= 1 / RANK_TOLERANCE and not minimum_norm:
+        status = Status.SINGULAR
+    root = torch.from_numpy(end.theta).to(theta.device)
+    kept = None if end.age else jacobian.to(theta.device)
+    return Solution(root, status, end.iterations, end.residual(problem.total()), condition, kept)
+
+
+def _newton_batch(problem: Problem, theta: Tensor, tolerance: float, max_iterations: int) -> Solution:
+    """Newton on all replicates at once."""
+    state = Newton(problem, theta, tolerance, max_iterations)
     state.run()
-    if not single:
-        return Solution(state.theta, tuple(state.status), state.iterations, state.residual, state.condition)
-    return Solution(
-        state.theta[0],
-        state.status[0],
-        int(state.iterations[0]),
-        float(state.residual[0]),
-        float(state.condition[0]),
-    )
+    return Solution(state.theta, tuple(state.status), state.iterations, state.residual, state.condition)

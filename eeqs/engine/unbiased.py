@@ -14,9 +14,10 @@ from scipy import stats
 from torch import Tensor
 
 from eeqs.engine.data import Data
+from eeqs.engine.door import as_problem, as_theta, check_psi
 from eeqs.engine.errors import DataError, SingularBreadError
-from eeqs.engine.evaluate import Problem, as_problem, as_theta
-from eeqs.engine.linalg import solve_square
+from eeqs.engine.evaluate import Problem
+from eeqs.engine.linalg import invert
 from eeqs.engine.psi import PsiLike
 
 __all__ = ["FiniteSupport", "UnbiasedReport", "check_unbiased"]
@@ -186,8 +187,8 @@ def check_unbiased(
     names: tuple[str, ...] = ()
     for size in _chunks(n, chunk):
         problem, point = _bind(psi, theta, simulate(size, generator), size)
+        check_psi(problem, point, equations=len(point))
         values = problem.values(point)
-        problem.check(point, values)
         if running is None:
             names = problem.names(len(point))
             zero = torch.zeros(len(point), dtype=values.dtype, device=values.device)
@@ -266,12 +267,12 @@ def _hotelling(mean: Tensor, variance: Tensor, n: int) -> tuple[float, float]:
 def _implied_bias(moments: _Moments, variance: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """First-order bias of the root, -A^{-1} E psi, with its Monte Carlo error; NaN when A is singular."""
     try:
-        bias = -solve_square(moments.bread, moments.mean[:, None])[:, 0]
-        left = solve_square(moments.bread, variance)
+        inverse = invert(moments.bread)
     except SingularBreadError:
         missing = np.full(len(variance), np.nan)
         return missing, missing.copy()
-    spread = solve_square(moments.bread, left.mT).diagonal().clamp_min(0) / moments.n
+    bias = -inverse @ moments.mean
+    spread = (inverse @ variance @ inverse.mT).diagonal().clamp_min(0) / moments.n
     return bias.cpu().numpy(), spread.sqrt().cpu().numpy()
 
 
@@ -279,8 +280,8 @@ def _enumerate(psi: PsiLike, theta: Any, support: FiniteSupport, level: float) -
     """Exact expectation over a finite support; passes when it is zero up to rounding."""
     weights = support.weights()
     problem, point = _bind(psi, theta, support.data, len(weights))
+    check_psi(problem, point, equations=len(point))
     values = problem.values(point)
-    problem.check(point, values)
     weights = weights.to(values.device)
     mean = weights @ values
     allowed = _ROUNDING * (weights @ values.abs())

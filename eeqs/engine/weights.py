@@ -86,7 +86,7 @@ def _weighted_psi(inner: EstimatingFunction) -> Any:
 
 
 def _weighted_index(linear: LinearIndex, frequency: bool) -> LinearIndex:
-    """The linear-index structure of weighted data ``(weights, rest)``."""
+    """Linear-index structure of weighted data ``(weights, rest)``."""
     instruments, slopes = linear.instruments, linear.slopes
 
     def times(data: Any, tensors: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import eeqs
-from eeqs.engine.linalg import condition_number, equilibrate, null_parameters, solve_square
+from eeqs.engine.linalg import condition_number, equilibrate, invert, null_parameters
 
 BETA = [0.2, 0.5, -0.3]
 
@@ -75,9 +75,8 @@ def test_batch_is_the_loop(psi, frame, cov):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: eeqs.Covariance("HC9"), 'unknown covariance "HC9" for independent observations; use one of'),
-        (lambda: eeqs.Covariance("CR1"), 'unknown covariance "CR1" for independent observations'),
-        (lambda: eeqs.Cluster("firm", "HC0"), 'unknown covariance "HC0" for a clustered covariance'),
+        (lambda: eeqs.Cluster("firm", "HC0"), 'unknown clustered covariance "HC0"; use one of'),
+        (lambda: eeqs.meat(lambda t, d: d["y"] - t, [0.0], {"y": [1.0, 2.0]}, "CR1"), '"CR1" needs cluster labels'),
         (lambda: eeqs.meat(lambda t, d: d["y"] - t, [0.0], {"y": [1.0, 2.0]}, "hc0"), 'unknown covariance "hc0"'),
     ],
 )
@@ -168,4 +167,4 @@ def test_singular_member_of_a_batch_is_nan_and_stops_nobody():
 
 def test_non_finite_bread_is_refused():
     with pytest.raises(eeqs.SingularBreadError, match="NaN or infinite"):
-        solve_square(torch.tensor([[torch.nan]], dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
+        invert(torch.tensor([[torch.nan]], dtype=torch.float64))

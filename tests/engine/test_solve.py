@@ -200,7 +200,7 @@ def test_batch_with_mixed_outcomes_leaves_every_replicate_alone(noise):
         row = {name: leaf[r : r + 1] for name, leaf in data.items()}
         alone = eeqs.solve(psi, row, torch.full((1, 1), 2.0))
         assert alone.status[0] is wanted[r]
-        torch.testing.assert_close(alone.theta[0], together.theta[r], rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(alone.theta[0], together.theta[r], rtol=1e-12, atol=1e-13)
         assert alone.iterations[0] == together.iterations[r]
 
 
