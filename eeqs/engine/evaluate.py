@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eeqs.engine.data import Sample, as_sample, cluster_codes, text_columns
 from eeqs.engine.derivative import jacobian_of_mean
+from eeqs.engine.discover import discovered_jacobian
 from eeqs.engine.errors import DataError, PsiError
 from eeqs.engine.linear_index import weighted_products
 from eeqs.engine.psi import EstimatingFunction
@@ -69,6 +70,7 @@ class Problem:
     device: torch.device
     index: Any = None
     raw: Any = None
+    _found: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def _map(self, function: Callable[[Tensor, Any], Tensor]) -> Callable[[Tensor, Any], Tensor]:
         return function if self.replicates is None else torch.func.vmap(function)
@@ -167,10 +169,21 @@ class Problem:
         """Sum over a block of d psi / d theta, each row times its count."""
         if self.psi.linear is not None:
             return self._linear_sums(theta, rows)[2]
-        weight = rows.n if rows.counts is None else rows.counts.sum()
-        if self.psi.mean_jacobian is not None and rows.counts is None:
-            return self.psi.mean_jacobian(theta, rows.data) * weight
-        return jacobian_of_mean(self.psi.psi, theta, rows.data, rows.counts) * weight
+        if rows.counts is not None:
+            return jacobian_of_mean(self.psi.psi, theta, rows.data, rows.counts) * rows.counts.sum()
+        closed = self.psi.mean_jacobian or self._discovered(theta, rows)
+        if closed is not None:
+            return closed(theta, rows.data) * rows.n
+        return jacobian_of_mean(self.psi.psi, theta, rows.data) * rows.n
+
+    def _discovered(self, theta: Tensor, rows: Rows) -> Callable[[Tensor, Any], Tensor] | None:
+        """Jacobian through the linear indices of a plain psi, looked for once."""
+        if not self.psi.separable:
+            return None
+        if "jacobian" not in self._found:
+            self._found["jacobian"] = discovered_jacobian(self.psi.psi, theta, rows.data, rows.n)
+        found: Callable[[Tensor, Any], Tensor] | None = self._found["jacobian"]
+        return found
 
     def moments(self, theta: Tensor, *, jacobian: bool) -> Moments:
         """Mean, root mean square and mean Jacobian of psi over one data set, in one pass over its rows."""

@@ -1,0 +1,137 @@
+r"""Find the linear indices of a plain psi, so that its Jacobian is a matrix product.
+
+Most people write ``data["x"] @ theta`` and go on from there. psi is run once while every use of theta is watched; when
+theta enters through products :math:`\eta_b = X_b\, \theta_{[b]}` with all of it or a slice of it, and in no other way,
+psi is a function of m numbers a row and
+
+.. math:: \sum_i \frac{\partial \psi_i}{\partial \theta_{[b]}}
+          = \sum_i \frac{\partial \psi_i}{\partial \eta_{ib}}\, x_{ib}^\top ,
+
+m forward passes and m matrix products in place of p forward passes. What was found is compared with the derivative
+along one direction before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from eeqs.engine.tree import leaves_of
+
+__all__ = ["discovered_jacobian"]
+
+_PRODUCTS = (torch.matmul, torch.mv, Tensor.matmul, Tensor.mv, Tensor.__matmul__)
+# Functions that only look at theta.
+_HARMLESS = {"__get__", "__len__", "size", "dim", "numel", "is_floating_point"}
+_AGREES = 1e-8
+
+
+class _NotLinearIndexError(Exception):
+    """Theta is used in another way than through linear indices."""
+
+
+class _Watch(TorchFunctionMode):
+    """Record the products with theta, or put given indices in their place."""
+
+    def __init__(self, theta: Tensor, n: int, given: tuple[Tensor, ...] | None = None) -> None:
+        super().__init__()
+        self._parts: list[tuple[Tensor, slice]] = [(theta, slice(0, len(theta)))]
+        self._n, self._given = n, given
+        self.found: list[tuple[Tensor, slice]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Let everything pass that does not touch theta."""
+        place = self._place(args[1]) if len(args) == 2 and func in _PRODUCTS else None
+        if place is not None and self._place(args[0]) is None:
+            design = args[0]
+            if design.ndim != 2 or design.shape[0] != self._n:
+                raise _NotLinearIndexError
+            self.found.append((design, place))
+            return func(*args) if self._given is None else self._given[len(self.found) - 1]
+        touched = [self._place(arg) for arg in (*_flat(args), *(kwargs or {}).values())]
+        if any(part is not None for part in touched) and getattr(func, "__name__", "") not in _HARMLESS:
+            return self._slice(func, args)
+        return func(*args, **(kwargs or {}))
+
+    def _place(self, tensor: Any) -> slice | None:
+        return next((place for part, place in self._parts if part is tensor), None)
+
+    def _slice(self, func: Any, args: Any) -> Tensor:
+        """A slice of theta is watched like theta; any other use ends the search."""
+        if func is not Tensor.__getitem__ or not isinstance(args[1], slice) or args[1].step not in (None, 1):
+            raise _NotLinearIndexError
+        outer = self._place(args[0])
+        assert outer is not None  # noqa: S101 - it was touched
+        start, stop, _ = args[1].indices(outer.stop - outer.start)
+        part: Tensor = func(*args)
+        self._parts.append((part, slice(outer.start + start, outer.start + max(start, stop))))
+        return part
+
+
+def _flat(args: Any) -> Any:
+    for arg in args:
+        if isinstance(arg, tuple | list):
+            yield from _flat(arg)
+        else:
+            yield arg
+
+
+def discovered_jacobian(
+    psi: Callable[[Tensor, Any], Tensor], theta: Tensor, data: Any, n: int
+) -> Callable[[Tensor, Any], Tensor] | None:
+    """Mean Jacobian ``(theta, data) -> (q, p)`` through the linear indices of psi, None where there are no such.
+
+    Parameters
+    ----------
+    psi : callable
+        ``psi(theta, data) -> (n, q)``, row i a function of row i of the data.
+    theta : Tensor of shape (p,)
+        Where the result is compared with the derivative of psi along one direction.
+    data : Any
+        Prepared data of ``n`` rows.
+    n : int
+    """
+    try:
+        with _Watch(theta, n) as watch:
+            values = psi(theta, data)
+    except _NotLinearIndexError:
+        return None
+    if not watch.found or len(watch.found) > len(theta) or values.ndim != 2:
+        return None
+
+    def mean_jacobian(b: Tensor, rows: Any) -> Tensor:
+        return _jacobian(psi, b, rows)
+
+    direction = torch.linspace(0.5, 1.0, len(theta), dtype=theta.dtype, device=theta.device)
+    reference = torch.func.jvp(lambda b: psi(b, data).mean(dim=0), (theta,), (direction,))[1]
+    try:
+        difference = mean_jacobian(theta, data) @ direction - reference
+    except _NotLinearIndexError:
+        return None
+    size = reference.abs().max()
+    return mean_jacobian if bool(difference.abs().max() <= _AGREES * size) and bool(torch.isfinite(size)) else None
+
+
+def _jacobian(psi: Callable[[Tensor, Any], Tensor], theta: Tensor, data: Any) -> Tensor:
+    n = next(leaves_of(data)).shape[0]
+    with _Watch(theta, n) as watch:
+        psi(theta, data)
+    indices = tuple(design @ theta[place] for design, place in watch.found)
+
+    def of_indices(*given: Tensor) -> Tensor:
+        with _Watch(theta, n, given):
+            return psi(theta, data)
+
+    total: Tensor | None = None
+    for b, (design, place) in enumerate(watch.found):
+        tangent = tuple(torch.ones_like(eta) if a == b else torch.zeros_like(eta) for a, eta in enumerate(indices))
+        slope = torch.func.jvp(of_indices, indices, tangent)[1]
+        if total is None:
+            total = slope.new_zeros(slope.shape[1], len(theta))
+        total[:, place] += slope.mT @ design
+    assert total is not None  # noqa: S101 - at least one index was found
+    return total / n
