@@ -153,8 +153,8 @@ def from_linear_index(
     instruments : callable, optional
         ``instruments(prepared) -> (n, q)``, what multiplies the residual in place of X.
     slope : callable, optional
-        ``slope(index, prepared) -> (n,)``, the derivative of the residual along the index; by one forward-mode pass
-        over the n residuals when left out.
+        ``slope(index, prepared) -> (n,)``, the derivative of the residual along the index; by automatic
+        differentiation of the n residuals when left out.
     names, columns, prepare, start
         As in `EstimatingFunction`.
     """
