@@ -9,6 +9,7 @@ inside psi where an index is needed.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -27,6 +28,8 @@ Leaves: TypeAlias = dict[str, Tensor] | tuple[Tensor, ...]
 
 # The largest integer below which every integer is a float64.
 _EXACT_INTEGER = 2**53
+# Beyond this size, and below its inverse, the square of a number is not a float64.
+_LARGEST = 1e150
 _TOO_LARGE = "holds integers beyond 2**53, which float64 cannot represent; rescale it."
 
 
@@ -164,13 +167,20 @@ def _as_tensor(name: str, column: Any) -> Tensor:
     if column.dtype == torch.int64 and bool(((column > _EXACT_INTEGER) | (column < -_EXACT_INTEGER)).any()):
         raise DataError(f'column "{name}" {_TOO_LARGE}')
     tensor = column.detach().to(torch.float64)
-    finite = torch.isfinite(tensor)
-    if not bool(finite.all()):
-        bad = (~finite).reshape(len(tensor), -1).any(dim=1)
+    if tensor.numel() == 0:
+        return tensor
+    low, high = (float(end) for end in torch.aminmax(tensor))  # one pass, and NaN where there is one
+    if not math.isfinite(low) or not math.isfinite(high):
+        bad = (~torch.isfinite(tensor)).reshape(len(tensor), -1).any(dim=1)
         first = int(torch.nonzero(bad)[0])
         raise DataError(
             f'column "{name}" has {int(bad.sum())} row(s) with NaN or infinite values, first at row {first}; '
             "drop or impute them before estimating."
+        )
+    size = max(-low, high)
+    if size > _LARGEST or 0 < size < 1 / _LARGEST:
+        raise DataError(
+            f'column "{name}" has values of size {size:.1e}, whose squares leave the range of float64; change its unit.'
         )
     return tensor
 

@@ -61,7 +61,7 @@ class _Watch(TorchFunctionMode):
         return next((place for part, place in self._parts if part is tensor), None)
 
     def _slice(self, func: Any, args: Any) -> Tensor:
-        """A slice of theta is watched like theta; any other use ends the search."""
+        """Watch a slice of theta like theta; any other use ends the search."""
         if func is not Tensor.__getitem__ or not isinstance(args[1], slice) or args[1].step not in (None, 1):
             raise _NotLinearIndexError
         outer = self._place(args[0])

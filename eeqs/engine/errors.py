@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["DataError", "EeqsError", "PsiError", "SingularBreadError", "SolverError", "Status"]
+__all__ = ["DataError", "EeqsError", "NotEstimableError", "PsiError", "SingularBreadError", "SolverError", "Status"]
 
 
 class EeqsError(Exception):
@@ -28,6 +28,22 @@ class SingularBreadError(EeqsError, ValueError):
         What the caller reads.
     parameters : tuple of str
         The parameters that enter the null directions of the bread.
+    """
+
+    def __init__(self, message: str, parameters: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.parameters = parameters
+
+
+class NotEstimableError(EeqsError, ValueError):
+    """A functional that depends on what the equations do not identify; the message names the parameters.
+
+    Parameters
+    ----------
+    message : str
+        What the caller reads.
+    parameters : tuple of str
+        The parameters of the free directions along which the functional changes.
     """
 
     def __init__(self, message: str, parameters: tuple[str, ...] = ()) -> None:

@@ -168,7 +168,7 @@ class Problem:
     def _block_jacobian(self, theta: Tensor, rows: Rows) -> Tensor:
         """Sum over a block of d psi / d theta, each row times its count."""
         if self.psi.linear is not None:
-            return self._linear_sums(theta, rows)[2]
+            return self._linear_sums(theta, rows, jacobian=True)[2]
         if rows.counts is not None:
             return jacobian_of_mean(self.psi.psi, theta, rows.data, rows.counts) * rows.counts.sum()
         closed = self.psi.mean_jacobian or self._discovered(theta, rows)
@@ -201,32 +201,32 @@ class Problem:
 
     def _sums(self, theta: Tensor, rows: Rows, jacobian: bool) -> list[Tensor]:
         if self.psi.linear is not None:
-            return list(self._linear_sums(theta, rows))
+            return self._linear_sums(theta, rows, jacobian=jacobian)
         values = self.rows_of_psi(theta, rows)
         counted = values if rows.counts is None else rows.counts[:, None] * values
         sums = [counted.sum(dim=0), (counted * values).sum(dim=0)]
         return [*sums, self._block_jacobian(theta, rows)] if jacobian else sums
 
-    def _linear_sums(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum psi (q,), its squares (q,) and its Jacobian (q, p), from one set of residuals."""
+    def _linear_sums(self, theta: Tensor, rows: Rows, *, jacobian: bool) -> list[Tensor]:
+        """Sum psi (q,), its squares (q,) and, if asked, its Jacobian (q, p), from one set of residuals."""
         linear, counts, penalty = self.psi.linear, rows.counts, self.psi.penalty
         assert linear is not None  # noqa: S101 - the caller checked
         designs, instruments = linear.matrices(rows.data)
-        residuals, slopes = linear.evaluate(theta, rows.data)
-        if counts is None:
-            counted, sloped = residuals, slopes
+        if jacobian:
+            residuals, slopes = linear.evaluate(theta, rows.data)
         else:
-            counted = tuple(counts * r for r in residuals)
-            sloped = tuple(tuple(None if s is None else counts * s for s in row) for row in slopes)
+            residuals, slopes = linear.residuals(linear.indices(theta, rows.data), rows.data), ()
+        counted = residuals if counts is None else tuple(counts * r for r in residuals)
         first = [z.mT @ r for z, r in zip(instruments, counted, strict=True)]
         second = [z.square().mT @ (c * r) for z, c, r in zip(instruments, counted, residuals, strict=True)]
         total, square = (parts[0] if len(parts) == 1 else torch.cat(parts) for parts in (first, second))
-        slope = weighted_products(designs, instruments, sloped)
+        slope = [weighted_products(designs, instruments, slopes, counts)] if jacobian else []
         if penalty is None:
-            return total, square, slope
+            return [total, square, *slope]
         shift, weight = penalty(theta), rows.n if counts is None else counts.sum()
         square = (square - 2 * shift * total + weight * shift.square()).clamp_min(0)
-        return total - weight * shift, square, slope - weight * torch.func.jacfwd(penalty)(theta)
+        slope = [part - weight * torch.func.jacfwd(penalty)(theta) for part in slope]
+        return [total - weight * shift, square, *slope]
 
     def _safe_rms(self, theta: Tensor, weight: float) -> np.ndarray:
         """Root mean square where squares over- or underflow: the largest value of an equation is divided out."""

@@ -19,9 +19,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Indices", "LinearIndex"]
+__all__ = ["Indices", "LinearIndex", "Slopes", "weighted_products"]
 
 Indices: TypeAlias = tuple[Tensor, ...]
+Slopes: TypeAlias = tuple[tuple[Tensor | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class LinearIndex:
     residuals: Callable[[Indices, Any], Indices]
     designs: Callable[[Any], Indices]
     instruments: Callable[[Any], Indices] | None = None
-    slopes: Callable[[Indices, Any], tuple[tuple[Tensor | None, ...], ...]] | None = None
+    slopes: Callable[[Indices, Any], Slopes] | None = None
 
     def matrices(self, data: Any) -> tuple[Indices, Indices]:
         """Designs and instruments."""
@@ -53,48 +54,46 @@ class LinearIndex:
 
     def psi(self, theta: Tensor, data: Any) -> Tensor:
         """Psi of every observation (n, q)."""
-        designs, instruments = self.matrices(data)
-        residuals = self.residuals(indices(theta, designs), data)
+        instruments = self.matrices(data)[1]
+        residuals = self.residuals(self.indices(theta, data), data)
         parts = [r[:, None] * z for r, z in zip(residuals, instruments, strict=True)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def evaluate(self, theta: Tensor, data: Any) -> tuple[Indices, tuple[tuple[Tensor | None, ...], ...]]:
-        """Residuals and their slopes, sharing one pass."""
-        return self._evaluate(indices(theta, self.designs(data)), data)
+    def indices(self, theta: Tensor, data: Any) -> Indices:
+        """Compute the m linear indices (n,)."""
+        designs = self.designs(data)
+        if len(designs) == 1:
+            return (designs[0] @ theta,)
+        parts = theta.split([design.shape[-1] for design in designs])
+        return tuple(design @ part for design, part in zip(designs, parts, strict=True))
 
-    def mean_jacobian(self, theta: Tensor, data: Any) -> Tensor:
-        """Mean over observations of d psi / d theta (q, p)."""
-        designs, instruments = self.matrices(data)
-        slopes = self._evaluate(indices(theta, designs), data)[1]
-        return weighted_products(designs, instruments, slopes) / designs[0].shape[0]
-
-    def _evaluate(self, index: Indices, data: Any) -> tuple[Indices, tuple[tuple[Tensor | None, ...], ...]]:
+    def evaluate(self, theta: Tensor, data: Any) -> tuple[Indices, Slopes]:
+        """Residuals and their slopes along the indices, sharing one pass."""
+        index = self.indices(theta, data)
         if self.slopes is not None:
             return self.residuals(index, data), self.slopes(index, data)
         # Row i of a residual depends on row i of the indices, so the gradient of its sum is the row-wise derivative:
         # m backward passes, which cost a fraction of as many forward-mode ones.
-        residuals, pull = torch.func.vjp(lambda *eta: tuple(self.residuals(eta, data)), *index)
+        residuals, pull = torch.func.vjp(lambda *eta: tuple(self.residuals(eta, data)), *index)[:2]
         ones, zeros = torch.ones_like(index[0]), torch.zeros_like(index[0])
         count = len(residuals)
-        slopes = tuple(pull(tuple(ones if c == a else zeros for c in range(count))) for a in range(count))
-        return residuals, slopes
+        return residuals, tuple(pull(tuple(ones if c == a else zeros for c in range(count))) for a in range(count))
+
+    def mean_jacobian(self, theta: Tensor, data: Any) -> Tensor:
+        """Mean over observations of d psi / d theta (q, p)."""
+        designs, instruments = self.matrices(data)
+        return weighted_products(designs, instruments, self.evaluate(theta, data)[1]) / designs[0].shape[0]
 
 
-def indices(theta: Tensor, designs: Indices) -> Indices:
-    """Compute the m linear indices (n,)."""
-    if len(designs) == 1:
-        return (designs[0] @ theta,)
-    parts = theta.split([design.shape[-1] for design in designs])
-    return tuple(design @ part for design, part in zip(designs, parts, strict=True))
-
-
-def weighted_products(designs: Indices, instruments: Indices, slopes: tuple[tuple[Tensor | None, ...], ...]) -> Tensor:
-    """Blocks :math:`Z_a^T diag(slope_{ab}) X_b` assembled to (q, p)."""
+def weighted_products(designs: Indices, instruments: Indices, slopes: Slopes, counts: Tensor | None = None) -> Tensor:
+    """Blocks :math:`Z_a^T diag(slope_{ab}) X_b` assembled to (q, p), with every row times its count."""
     rows = []
     for z, along in zip(instruments, slopes, strict=True):
-        blocks = [
-            z.new_zeros(z.shape[-1], x.shape[-1]) if slope is None else z.mT @ (slope[:, None] * x)
-            for slope, x in zip(along, designs, strict=True)
-        ]
+        blocks = []
+        for slope, x in zip(along, designs, strict=True):
+            if slope is None:
+                blocks.append(z.new_zeros(z.shape[-1], x.shape[-1]))
+            else:
+                blocks.append(z.mT @ ((slope if counts is None else counts * slope)[:, None] * x))
         rows.append(blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1))
     return rows[0] if len(rows) == 1 else torch.cat(rows, dim=0)

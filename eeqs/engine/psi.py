@@ -72,6 +72,8 @@ class EstimatingFunction:
     penalty : callable or None
         ``penalty(theta) -> (p,)``, what `psi` subtracts from every row and `linear` leaves out: the gradient of a
         penalty.
+    numerical : bool
+        Whether its Jacobian is by finite differences, as of a psi written in numpy.
     """
 
     psi: PsiFunction
@@ -86,6 +88,7 @@ class EstimatingFunction:
     encode: Callable[[Any], Any] | None = None
     counts: Callable[[Any], Tensor] | None = None
     penalty: Callable[[Tensor], Tensor] | None = None
+    numerical: bool = False
 
     def __call__(self, theta: Tensor, data: Any) -> Tensor:
         """Evaluate psi on tensors: (p,) and leaves of n rows to (n, p)."""

@@ -19,7 +19,7 @@ def leaves_of(tree: Any) -> Iterator[Tensor]:
         yield from leaves_of(branch)
 
 
-def map_tree(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+def map_tree(function: Callable[[Tensor], Any], tree: Any) -> Any:
     """Apply ``function`` to every tensor, keeping the nesting."""
     if isinstance(tree, Tensor):
         return function(tree)

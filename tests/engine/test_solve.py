@@ -82,11 +82,12 @@ def test_singular_is_said_of_a_root_only(noise):
     assert solution.residual_norm < 1e-6 or solution.status not in (Status.CONVERGED, Status.SINGULAR)
 
 
-def test_converged_is_said_of_a_root_only(noise):
-    """Steps of 1e-200 lie below the smallest square of a float64; not solving is allowed, a wrong root is not."""
-    solution = eeqs.solve(eeqs.moments.least_squares("y", ["x"]), {"y": 1e-200 * (2 + noise), "x": noise})
-    right = torch.allclose(1e200 * solution.theta, torch.tensor([2.0, 1.0]).double(), rtol=1e-9)
-    assert right or solution.status is not Status.CONVERGED
+@pytest.mark.parametrize("unit", [1e-140, 1e-30, 1e30, 1e140])
+def test_converged_is_said_of_a_root_only(noise, unit):
+    """Steps of 1e-140 are solved to full relative accuracy."""
+    solution = eeqs.solve(eeqs.moments.least_squares("y", ["x"]), {"y": unit * (2 + noise), "x": noise})
+    assert solution.status is Status.CONVERGED
+    torch.testing.assert_close(solution.theta / unit, torch.tensor([2.0, 1.0]).double(), rtol=1e-12, atol=0)
 
 
 def test_perfect_fit_converges(noise):
