@@ -5,6 +5,9 @@ from eeqs.engine.checks import FiniteSupport, check_jacobian, check_unbiased
 from eeqs.engine.covariance import Cluster, CovarianceKind, bread, meat, sandwich
 from eeqs.engine.errors import DataError, EeqsError, PsiError, SingularBreadError, SolverError, Status
 from eeqs.engine.inference import Estimate, estimate
+from eeqs.engine.matrix_free import Functional, estimate_functional
+from eeqs.engine.numpy_psi import from_numpy
+from eeqs.engine.penalties import bridge, penalise, ridge
 from eeqs.engine.psi import EstimatingFunction, from_linear_index, from_linear_indices, from_loss, from_surrogate
 from eeqs.engine.solve import Solution, solve
 from eeqs.engine.weights import weight
@@ -19,21 +22,27 @@ __all__ = [
     "Estimate",
     "EstimatingFunction",
     "FiniteSupport",
+    "Functional",
     "PsiError",
     "SingularBreadError",
     "Solution",
     "SolverError",
     "Status",
     "bread",
+    "bridge",
     "check_jacobian",
     "check_unbiased",
     "estimate",
+    "estimate_functional",
     "from_linear_index",
     "from_linear_indices",
     "from_loss",
+    "from_numpy",
     "from_surrogate",
     "meat",
     "moments",
+    "penalise",
+    "ridge",
     "sandwich",
     "solve",
     "weight",
