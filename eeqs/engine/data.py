@@ -186,7 +186,9 @@ def _as_tensor(name: str, column: Any) -> Tensor:
 
 
 def _to_numpy(name: str, column: Any) -> Tensor:
-    if isinstance(column, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+    if isinstance(column, pd.Series) and isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
+        array = column.to_numpy()  # missing values are NaN, which the range check finds
+    elif isinstance(column, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         series = pd.Series(column)
         missing = series.isna().to_numpy()
         if missing.any():

@@ -7,6 +7,8 @@ duplicated column does not.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -75,8 +77,8 @@ def null_parameters(matrix: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name, part in zip(names, share.tolist(), strict=True) if part > _NAMED_SHARE)
 
 
-def invert(matrix: Tensor, names: tuple[str, ...] | None = None) -> Tensor:
-    """Inverse of (..., p, p) after equilibration.
+def invert(matrix: Tensor, names: tuple[str, ...] | None = None, condition: Any = None) -> Tensor:
+    """Inverse of (..., p, p) after equilibration, with its `condition_number` where that is already known.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def invert(matrix: Tensor, names: tuple[str, ...] | None = None) -> Tensor:
         NaN, so that one replicate cannot stop the others.
     """
     scaled, rows, columns = equilibrate(matrix)
-    singular = _condition(scaled) >= 1 / RANK_TOLERANCE
+    singular = torch.as_tensor(_condition(scaled) if condition is None else condition) >= 1 / RANK_TOLERANCE
     if matrix.ndim == 2:
         if bool(singular):
             raise_singular(matrix, names or tuple(f"theta[{j}]" for j in range(matrix.shape[0])))
