@@ -82,11 +82,13 @@ def as_stream(data: Any, columns: Sequence[str] | None, count: Callable[[Any], i
 
 
 def _parquet(path: Path, columns: Sequence[str] | None) -> Stream:
-    import pyarrow.dataset as ds
-    from pyarrow import ArrowInvalid
-
     if not path.exists():
         raise DataError(f'no parquet file or directory "{path}"; a string as data is read as a path.')
+    try:
+        import pyarrow.dataset as ds
+        from pyarrow import ArrowInvalid
+    except ImportError as error:
+        raise DataError("reading parquet needs pyarrow: pip install eeqs[parquet].") from error
     try:
         # Without the pre-buffer, which holds whole row groups of every column and took 1 GiB where 0.2 are enough.
         options = ds.ParquetFragmentScanOptions(pre_buffer=False)
