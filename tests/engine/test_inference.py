@@ -90,7 +90,7 @@ def test_summary_shows_every_number(frame):
         assert part in text
     assert f"{fit.params['x']:.4f}" in text
     assert "[0.05" in fit.summary(alpha=0.1).as_text()
-    assert "tabular" in fit.summary().as_latex_tabular()
+    assert "tabular" in fit.summary().as_latex()
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -0.5, 95])
