@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor
 
+from eeqs.engine.errors import DataError
 from eeqs.engine.evaluate import Problem, Rows
 
 __all__ = ["CovarianceKind", "Root"]
@@ -54,6 +58,33 @@ class Root:
         """Psi (b, p) of consecutive blocks of rows of one data set, with the codes of the cluster labels."""
         for rows in self.problem.blocks(groups):
             yield self.problem.rows_of_psi(self.theta, rows), rows
+
+    def replicate(self, r: int) -> Root:
+        """View replicate r as one data set."""
+        keep = torch.tensor([r], device=self.theta.device)
+        return Root(self.problem.rows(keep).squeeze(), self.theta[r], self.names)
+
+    def require_one_data_set(self, label: str) -> None:
+        """Raise for replicates."""
+        if self.batched:
+            raise DataError(f"{label} is for one data set; call it on every replicate, or use HC or CR0 to CR1S.")
+
+    def require_memory(self, label: str) -> None:
+        """Raise for replicates and for rows that come in batches."""
+        self.require_one_data_set(label)
+        if self.problem.streamed:
+            raise DataError(
+                f"{label} needs all rows at once, and this data comes in batches; load it, or use HC1 or CR1."
+            )
+
+    def cluster_name(self, by: Any, code: int) -> str:
+        """Cluster of a code, for messages."""
+        if self.problem.streamed:  # the labels are gone
+            return f'cluster number {code} of "{by}"'
+        labels = self.problem.raw[by] if isinstance(by, str) else by
+        array = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+        where = f' of "{by}"' if isinstance(by, str) else ""
+        return f"cluster {pd.factorize(array)[1][code]}{where}"
 
 
 class CovarianceKind(Protocol):

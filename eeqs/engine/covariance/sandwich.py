@@ -68,7 +68,7 @@ def meat(psi: PsiLike, theta: Any, data: Data, cov: str | CovarianceKind = "HC0"
     psi, theta, data
         As in `bread`.
     cov : str or CovarianceKind
-        "HC0", "HC1", or an object such as ``Cluster("firm")``.
+        "HC0" to "HC3", or an object such as ``Cluster("firm")``.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def meat(psi: PsiLike, theta: Any, data: Data, cov: str | CovarianceKind = "HC0"
 
     Raises
     ------
-    DataError
-        If a cluster column is unknown, incomplete, of another length or constant.
+    DataError, PsiError, SolverError
+        As the covariance says, for instance if a cluster column is unknown, incomplete, of another length or constant.
     """
     kind = as_covariance(cov)
     problem, point = _bind(psi, theta, data, kind.groups)
