@@ -15,6 +15,8 @@ import torch
 from scipy import optimize, stats
 from torch import Tensor
 
+from eeqs.engine.data import Leaves
+from eeqs.engine.errors import DataError
 from eeqs.engine.moments.design import Regression, regression_columns, regression_names, stack_regression
 from eeqs.engine.psi import EstimatingFunction
 
@@ -22,7 +24,13 @@ __all__ = ["quantile"]
 
 
 def quantile(
-    y: str, tau: float = 0.5, x: Sequence[str] = (), *, intercept: bool = True, homoskedastic: bool = False
+    y: str,
+    tau: float = 0.5,
+    x: Sequence[str] = (),
+    *,
+    intercept: bool = True,
+    weights: str | None = None,
+    homoskedastic: bool = False,
 ) -> EstimatingFunction:
     r"""Quantile of a column, or linear quantile regression on ``x``.
 
@@ -36,6 +44,8 @@ def quantile(
         Regressor columns; none for the quantile of ``y`` itself.
     intercept : bool
         Put a constant, named ``Intercept``, first.
+    weights : str, optional
+        Column of probability, analytic or importance weights: row i counts as :math:`w_i \psi_i`.
     homoskedastic : bool
         Estimate one residual density for all observations instead of letting it vary with x.
 
@@ -54,27 +64,39 @@ def quantile(
     if not 0 < tau < 1:
         raise ValueError(f"tau is {tau}; a quantile level lies strictly between 0 and 1.")
 
+    def prepare(leaves: Leaves) -> Regression:
+        data = stack_regression(leaves, y, x, intercept, offset=weights)
+        if weights is not None and bool(((data[2] < 0).any(-1) | (data[2] == 0).all(-1)).any()):
+            raise DataError(f'weights "{weights}" must be non-negative, with at least one above zero.')
+        return data
+
     def psi(theta: Tensor, data: Regression) -> Tensor:
-        response, design = data
-        return (tau - (response <= design @ theta).to(design.dtype))[:, None] * design
+        response, design = data[:2]
+        return _weigh((tau - (response <= design @ theta).to(design.dtype))[:, None] * design, data)
 
     def mean_jacobian(theta: Tensor, data: Regression) -> Tensor:
-        response, design = data
+        response, design = data[:2]
         residual = response - design @ theta
         density = _density_at_zero(response, residual, tau)
         if homoskedastic:
             density = density.mean().expand(density.shape)
-        return -design.mT @ (density[:, None] * design) / design.shape[0]
+        return -design.mT @ _weigh(density[:, None] * design, data) / design.shape[0]
 
     return EstimatingFunction(
         psi,
         regression_names(x, intercept),
-        regression_columns(y, x),
-        lambda leaves: stack_regression(leaves, y, x, intercept),
+        regression_columns(y, x, weights),
+        prepare,
         start=lambda data: torch.zeros_like(data[1][..., 0, :]),
         mean_jacobian=mean_jacobian,
         root=lambda data: _root(data, tau),
+        separable=False,
     )
+
+
+def _weigh(rows: Tensor, data: Regression) -> Tensor:
+    """Multiply rows (n, p) by their weights, where there are any."""
+    return rows if len(data) == 2 else data[2][:, None] * rows
 
 
 def hall_sheather(n: int, tau: float, level: float = 0.05) -> float:
@@ -106,8 +128,9 @@ def _quantile(ordered: Tensor, probability: float) -> Tensor:
 
 def _root(data: Regression, tau: float) -> tuple[Tensor, float]:
     """Exact minimiser of the check loss, with the distance of zero from the limits of the mean of psi."""
-    response, design = data
-    y, matrix = response.cpu().numpy(), design.cpu().numpy()
+    # The check loss is homogeneous: a weight scales the response and the regressors of its row.
+    response, design = (_weigh(leaf.reshape(len(leaf), -1), data) for leaf in data[:2])
+    y, matrix = response[:, 0].cpu().numpy(), design.cpu().numpy()
     size = np.abs(matrix).max(axis=0)
     size[size == 0] = 1.0
     scaled = matrix / size

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from eeqs.engine.errors import DataError
-from eeqs.engine.moments.design import Regression, regression_columns, regression_names, stack_regression
+from eeqs.engine.moments.design import (
+    Regression,
+    offset_of,
+    regression_columns,
+    regression_names,
+    stack_regression,
+    weighted,
+)
+from eeqs.engine.moments.formula import with_formula
 from eeqs.engine.psi import EstimatingFunction, from_linear_index
 
-__all__ = ["least_squares", "logit", "poisson"]
+__all__ = ["least_squares", "logit", "poisson", "probit"]
+
+# A residual, or its slope, as a function of index and response (n,).
+Curve = Callable[[Tensor, Tensor], Tensor]
 
 
-def least_squares(y: str, x: Sequence[str], *, intercept: bool = True) -> EstimatingFunction:
-    r"""Linear regression: :math:`\psi_i = (y_i - x_i^\top \beta)\, x_i`.
+@with_formula
+def least_squares(
+    y: str, x: Sequence[str], *, intercept: bool = True, offset: str | None = None, weights: str | None = None
+) -> EstimatingFunction:
+    r"""Linear regression: :math:`\psi_i = (y_i - o_i - x_i^\top \beta)\, x_i`; weighted least squares with ``weights``.
 
     Parameters
     ----------
@@ -25,21 +40,27 @@ def least_squares(y: str, x: Sequence[str], *, intercept: bool = True) -> Estima
         Regressor columns.
     intercept : bool
         Put a constant, named ``Intercept``, first.
+    offset : str, optional
+        Column added to the index with coefficient one.
+    weights : str, optional
+        Column of probability, analytic or importance weights; see `eeqs.weight`.
     """
-    return _regression(lambda index, data: data[0] - index, y, x, intercept)
+    curves = (lambda index, y: y - index, lambda index, y: torch.full_like(index, -1.0))  # noqa: ARG005
+    return _regression(curves, y, x, intercept, offset, weights)
 
 
-def logit(y: str, x: Sequence[str], *, intercept: bool = True) -> EstimatingFunction:
-    r"""Logistic regression: :math:`\psi_i = (y_i - \mathrm{expit}(x_i^\top \beta))\, x_i`.
+@with_formula
+def logit(
+    y: str, x: Sequence[str], *, intercept: bool = True, offset: str | None = None, weights: str | None = None
+) -> EstimatingFunction:
+    r"""Logistic regression: :math:`\psi_i = (y_i - \mathrm{expit}(x_i^\top \beta + o_i))\, x_i`.
 
     Parameters
     ----------
     y : str
         Response column, 0/1 or a proportion in [0, 1].
-    x : sequence of str
-        Regressor columns.
-    intercept : bool
-        Put a constant, named ``Intercept``, first.
+    x, intercept, offset, weights
+        As in `least_squares`.
 
     Raises
     ------
@@ -47,15 +68,51 @@ def logit(y: str, x: Sequence[str], *, intercept: bool = True) -> EstimatingFunc
         When solved on a response outside [0, 1].
     """
 
-    def validate(response: Tensor) -> None:
-        if bool(((response < 0) | (response > 1)).any()):
-            raise DataError(f'response "{y}" has values outside [0, 1]; code it as 0/1 or as a proportion.')
+    def slope(index: Tensor, _: Tensor) -> Tensor:
+        mean = torch.sigmoid(index)
+        return mean * (mean - 1)
 
-    return _regression(lambda index, data: data[0] - torch.sigmoid(index), y, x, intercept, validate)
+    curves = (lambda index, y: y - torch.sigmoid(index), slope)
+    return _regression(curves, y, x, intercept, offset, weights, _proportion(y))
 
 
-def poisson(y: str, x: Sequence[str], *, intercept: bool = True) -> EstimatingFunction:
-    r"""Poisson regression with log link: :math:`\psi_i = (y_i - e^{x_i^\top \beta})\, x_i`.
+@with_formula
+def probit(
+    y: str, x: Sequence[str], *, intercept: bool = True, offset: str | None = None, weights: str | None = None
+) -> EstimatingFunction:
+    r"""Probit regression: the score :math:`\psi_i = \lambda_i x_i` of a response 0/1 (or a proportion) with mean
+    :math:`\Phi(\eta_i)`, :math:`\eta_i = x_i^\top \beta + o_i`, where
+    :math:`\lambda_i = y_i\, \phi(\eta_i) / \Phi(\eta_i) - (1 - y_i)\, \phi(\eta_i) / \Phi(-\eta_i)`.
+
+    Parameters
+    ----------
+    y : str
+        Response column, 0/1 or a proportion in [0, 1].
+    x, intercept, offset, weights
+        As in `least_squares`.
+
+    Raises
+    ------
+    DataError
+        When solved on a response outside [0, 1].
+    """  # noqa: D205 - the formula belongs to the summary
+
+    def residual(index: Tensor, y: Tensor) -> Tensor:
+        return y * _inverse_mills(index) - (1 - y) * _inverse_mills(-index)
+
+    def slope(index: Tensor, y: Tensor) -> Tensor:
+        up, down = _inverse_mills(index), _inverse_mills(-index)
+        # The derivative of phi / Phi is -r (r + eta); r + eta cancels far out, where it is close to -1 / eta.
+        return -y * up * _mills_gap(index, up) - (1 - y) * down * _mills_gap(-index, down)
+
+    return _regression((residual, slope), y, x, intercept, offset, weights, _proportion(y))
+
+
+@with_formula
+def poisson(
+    y: str, x: Sequence[str], *, intercept: bool = True, offset: str | None = None, weights: str | None = None
+) -> EstimatingFunction:
+    r"""Poisson regression with log link: :math:`\psi_i = (y_i - e^{x_i^\top \beta + o_i})\, x_i`.
 
     Consistent for a log-linear mean whatever the distribution of y, with sandwich standard errors.
 
@@ -63,10 +120,8 @@ def poisson(y: str, x: Sequence[str], *, intercept: bool = True) -> EstimatingFu
     ----------
     y : str
         Response column, non-negative.
-    x : sequence of str
-        Regressor columns.
-    intercept : bool
-        Put a constant, named ``Intercept``, first.
+    x, intercept, offset, weights
+        As in `least_squares`; the offset is the logarithm of an exposure.
 
     Raises
     ------
@@ -80,33 +135,63 @@ def poisson(y: str, x: Sequence[str], *, intercept: bool = True) -> EstimatingFu
         if bool((response == 0).all(dim=-1).any()):
             raise DataError(f'response "{y}" is zero throughout, so its log mean is minus infinity.')
 
-    return _regression(lambda index, data: data[0] - torch.exp(index), y, x, intercept, validate, _log_mean_start)
+    curves = (lambda index, y: y - torch.exp(index), lambda index, y: -torch.exp(index))  # noqa: ARG005
+    return _regression(curves, y, x, intercept, offset, weights, validate, log_mean_start)
 
 
-def _log_mean_start(data: Regression) -> Tensor:
+def log_mean_start(data: Regression) -> Tensor:
     """Least-squares coefficients of the constant log mean: near the intercept-only fit in any units of x."""
-    response, design = data
+    response, design = data[:2]
     level = response.mean(dim=-1, keepdim=True).log().expand(response.shape)
+    if len(data) == 3:
+        level = (response.sum(dim=-1, keepdim=True) / data[2].exp().sum(dim=-1, keepdim=True)).log().expand_as(level)
     return torch.linalg.lstsq(design, level.unsqueeze(-1)).solution.squeeze(-1)
 
 
-def _zero_start(data: Regression) -> Tensor:
+def zero_start(data: Regression) -> Tensor:
+    """Zeros (p,)."""
     return torch.zeros_like(data[1][..., 0, :])
 
 
+def _proportion(y: str) -> Callable[[Tensor], None]:
+    def validate(response: Tensor) -> None:
+        if bool(((response < 0) | (response > 1)).any()):
+            raise DataError(f'response "{y}" has values outside [0, 1]; code it as 0/1 or as a proportion.')
+
+    return validate
+
+
+def _inverse_mills(index: Tensor) -> Tensor:
+    r"""Compute :math:`\phi(\eta) / \Phi(\eta)` to rounding error at any :math:`\eta`."""
+    # phi / Phi = sqrt(2 / pi) / erfcx(-eta / sqrt 2); erfcx overflows where the ratio underflows to zero.
+    return math.sqrt(2 / math.pi) / torch.special.erfcx(-index / math.sqrt(2))
+
+
+def _mills_gap(index: Tensor, ratio: Tensor) -> Tensor:
+    r"""Compute :math:`\phi / \Phi + \eta`, by its expansion where the two cancel."""
+    far = index < -1e3
+    x = torch.where(far, index, -1.0)
+    return torch.where(far, -1 / x + 2 / x**3, ratio + index)
+
+
 def _regression(
-    residual: Callable[[Tensor, Regression], Tensor],
+    curves: tuple[Curve, Curve],
     y: str,
     x: Sequence[str],
     intercept: bool,
+    offset: str | None,
+    weights: str | None,
     validate: Callable[[Tensor], None] | None = None,
-    start: Callable[[Regression], Tensor] = _zero_start,
+    start: Callable[[Regression], Tensor] = zero_start,
 ) -> EstimatingFunction:
-    return from_linear_index(
-        residual,
+    residual, slope = curves
+    psi = from_linear_index(
+        lambda index, data: residual(offset_of(index, data), data[0]),
         lambda data: data[1],
+        slope=lambda index, data: slope(offset_of(index, data), data[0]),
         names=regression_names(x, intercept),
-        columns=regression_columns(y, x),
-        prepare=lambda leaves: stack_regression(leaves, y, x, intercept, validate),
+        columns=regression_columns(y, x, offset),
+        prepare=lambda leaves: stack_regression(leaves, y, x, intercept, validate, offset),
         start=start,
     )
+    return weighted(psi, weights)
