@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,34 +38,39 @@ def equilibrate(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     -----
     Alternating division by the square root of row and column maxima (Ruiz 2001, RAL-TR-2001-034).
     """
-    rows = torch.ones(matrix.shape[:-1], dtype=matrix.dtype, device=matrix.device)
-    columns = rows.clone()
-    scaled = matrix
+    scaled, rows, columns = _equilibrate(matrix.numpy(force=True))
+    return torch.from_numpy(scaled).to(matrix), torch.from_numpy(rows).to(matrix), torch.from_numpy(columns).to(matrix)
+
+
+def _equilibrate(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`equilibrate` in numpy, whose calls on small matrices cost a fraction of those of torch."""
+    rows, columns, scaled = np.ones(matrix.shape[:-1]), np.ones(matrix.shape[:-1]), matrix
     for _ in range(8):
-        size = scaled.abs()
-        row, column = _power_of_two(size.amax(dim=-1)), _power_of_two(size.amax(dim=-2))
-        if bool((row == 1).all()) and bool((column == 1).all()):
+        size = np.abs(scaled)
+        row, column = _power_of_two(size.max(axis=-1)), _power_of_two(size.max(axis=-2))
+        if (row == 1).all() and (column == 1).all():
             break
         rows, columns = rows * row, columns * column
-        scaled = matrix * rows.unsqueeze(-1) * columns.unsqueeze(-2)
+        scaled = matrix * rows[..., None] * columns[..., None, :]
     return scaled, rows, columns
 
 
-def _power_of_two(size: Tensor) -> Tensor:
-    exponent = torch.where(size > 0, torch.round(-0.5 * torch.log2(size.clamp_min(1e-300))), torch.zeros_like(size))
-    return torch.exp2(exponent)
+def _power_of_two(size: np.ndarray) -> np.ndarray:
+    exponent = np.round(-0.5 * np.log2(np.where(size > 0, size, 1.0)))
+    return np.asarray(np.exp2(np.where(np.isfinite(exponent), exponent, 0.0)))
 
 
 def condition_number(matrix: Tensor) -> Tensor:
     """Condition number (...,) of the equilibrated matrix; infinite when it is singular or not finite."""
-    return _condition(equilibrate(matrix)[0])
+    return torch.from_numpy(_condition(_equilibrate(matrix.numpy(force=True))[0])).to(matrix.device)
 
 
-def _condition(scaled: Tensor) -> Tensor:
-    finite = torch.isfinite(scaled).all(dim=-1).all(dim=-1)
-    values = torch.linalg.svdvals(torch.where(finite[..., None, None], scaled, 0.0))
-    ratio = values[..., 0] / values[..., -1]
-    return torch.where(finite & ~torch.isnan(ratio), ratio, torch.inf)
+def _condition(scaled: np.ndarray) -> np.ndarray:
+    finite = np.isfinite(scaled).all(axis=(-2, -1))
+    values = np.linalg.svd(np.where(finite[..., None, None], scaled, 0.0), compute_uv=False)
+    with np.errstate(all="ignore"):
+        ratio = values[..., 0] / values[..., -1]
+    return np.asarray(np.where(finite & ~np.isnan(ratio), ratio, np.inf))
 
 
 def null_parameters(matrix: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -86,16 +92,14 @@ def invert(matrix: Tensor, names: tuple[str, ...] | None = None, condition: Any 
         For a single matrix without full rank, naming the parameters. In a batch, the inverses of singular members are
         NaN, so that one replicate cannot stop the others.
     """
-    scaled, rows, columns = equilibrate(matrix)
-    singular = torch.as_tensor(_condition(scaled) if condition is None else condition) >= 1 / RANK_TOLERANCE
-    if matrix.ndim == 2:
-        if bool(singular):
-            raise_singular(matrix, names or tuple(f"theta[{j}]" for j in range(matrix.shape[0])))
-        return columns.unsqueeze(-1) * torch.linalg.inv(scaled) * rows.unsqueeze(-2)
-    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-    safe = torch.where(singular[..., None, None], identity, scaled)
-    inverse = columns.unsqueeze(-1) * torch.linalg.inv(safe) * rows.unsqueeze(-2)
-    return torch.where(singular[..., None, None], torch.full_like(inverse, torch.nan), inverse)
+    array = matrix.numpy(force=True)
+    scaled, rows, columns = _equilibrate(array)
+    singular = np.asarray(_condition(scaled) if condition is None else condition) >= 1 / RANK_TOLERANCE
+    if matrix.ndim == 2 and singular:
+        raise_singular(matrix, names or tuple(f"theta[{j}]" for j in range(matrix.shape[0])))
+    safe = np.where(singular[..., None, None], np.eye(array.shape[-1]), scaled)
+    inverse = columns[..., None] * np.linalg.inv(safe) * rows[..., None, :]
+    return torch.from_numpy(np.where(singular[..., None, None], np.nan, inverse)).to(matrix.device)
 
 
 def raise_singular(matrix: Tensor, labels: tuple[str, ...]) -> None:

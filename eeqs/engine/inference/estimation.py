@@ -91,7 +91,8 @@ def estimate(
         return Estimate(solution, missing, missing, missing, missing, names, problem.total(), kind.label, problem)
     root = Root(problem, theta, names)
     jacobian = root.bread if solution.jacobian is None else solution.jacobian
-    inverse, null = pseudo_inverse(jacobian) if minimum_norm else (invert(jacobian, names), None)
+    known = solution.condition if solution.jacobian is not None else None
+    inverse, null = pseudo_inverse(jacobian) if minimum_norm else (invert(jacobian, names, known), None)
     middle, n = kind.meat(root), root.n
     variance = spread(inverse, middle, n)
     return Estimate(
