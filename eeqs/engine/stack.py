@@ -24,7 +24,7 @@ from eeqs.engine.psi import EstimatingFunction, PsiLike
 from eeqs.engine.solve import solve_problem
 from eeqs.engine.tree import leaves_of
 
-__all__ = ["stack"]
+__all__ = ["root_or_start", "stack"]
 
 
 def stack(**blocks: PsiLike) -> EstimatingFunction:
@@ -42,10 +42,10 @@ def stack(**blocks: PsiLike) -> EstimatingFunction:
     Returns
     -------
     EstimatingFunction
-        Its start is the root of the blocks solved one after the other, each from its own start (zeros where a block
-        has none), so that a joint Newton has little left to do. Its Jacobian is assembled from those of the blocks
-        that have one; everything else is differentiated in forward mode. Where a block has a root finder of its own,
-        as a quantile does, the blocks are solved one after the other and nothing else.
+        Its start, for one data set, is the root of the blocks solved one after the other, each from its own start
+        (zeros where a block has none), so that a joint Newton has little left to do. Its Jacobian is assembled from
+        those of the blocks that have one; everything else is differentiated in forward mode. Where a block has a root
+        finder of its own, as a quantile does, the blocks are solved one after the other and nothing else.
 
     Raises
     ------
@@ -142,12 +142,10 @@ class _Chain:
 
     def solve(self, prepared: Mapping[str, Any]) -> tuple[Tensor, float]:
         """Roots (p,) of the blocks one after the other, and the largest residual."""
-        leaf = next(leaves_of(prepared))
         values: dict[str, Tensor] = {}
         worst = 0.0
         for block in self.blocks:
-            problem = Problem(block.alone(values), prepared[block.label], leaf.shape[0], None, leaf.device)
-            values[block.label], residual = _root_or_start(problem)
+            values[block.label], residual = root_or_start(block.alone(values), prepared[block.label])
             worst = max(worst, residual)
         return torch.cat(list(values.values())), worst
 
@@ -169,8 +167,10 @@ class _Chain:
         return {block.label: theta[block.place] for block in self.blocks}
 
 
-def _root_or_start(problem: Problem) -> tuple[Tensor, float]:
-    """Root and residual of one block; where there is none, its start and infinity."""
+def root_or_start(psi: EstimatingFunction, prepared: Any) -> tuple[Tensor, float]:
+    """Root (p,) and residual of psi on prepared data; where there is no root, its start and infinity."""
+    leaf = next(leaves_of(prepared))
+    problem = Problem(psi, prepared, leaf.shape[0], None, leaf.device)
     start = as_theta(problem, None)
     if problem.n < len(start):
         return start, torch.inf

@@ -7,6 +7,7 @@ be used by a later block of `eeqs.stack`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from eeqs.engine.errors import PsiError
 from eeqs.engine.psi import EstimatingFunction, PsiLike, as_psi
-from eeqs.engine.stack import stack
+from eeqs.engine.stack import root_or_start, stack
 from eeqs.engine.tree import leaves_of
 
 __all__ = ["derive", "transform"]
@@ -30,6 +31,9 @@ _INVERSES: Mapping[Elementwise, Elementwise] = {
     torch.atanh: torch.tanh,
     torch.reciprocal: torch.reciprocal,
 }
+
+# Gap between h and a derived parameter, relative to its terms, that is rounding: 2**6 units of float64.
+_ROUNDING = 2.0**-46
 
 
 def transform(
@@ -50,12 +54,14 @@ def transform(
     Returns
     -------
     EstimatingFunction
-        Of the parameters :math:`\varphi`, starting from the transformed start of psi.
+        Of the parameters :math:`\varphi`. It starts from the root of psi, where psi has a start, so that Newton runs in
+        the parameters in which psi was written.
 
     Raises
     ------
     PsiError
-        If a name is not a parameter of psi, or the inverse of a function is not known.
+        If a name is not a parameter of psi, or the inverse of a function is not known; when solved on data that put a
+        parameter where its function is not defined.
 
     Examples
     --------
@@ -64,7 +70,7 @@ def transform(
     """
     inner = as_psi(psi)
     pairs = {_position(inner.names, name): _pair(name, function) for name, function in functions.items()}
-    closed, first, finder, penalty = inner.mean_jacobian, inner.start, inner.root, inner.penalty
+    closed, finder, penalty = inner.mean_jacobian, inner.root, inner.penalty
 
     def each(theta: Tensor, side: int) -> Tensor:
         parts = theta.unbind(dim=-1)
@@ -83,6 +89,15 @@ def transform(
         theta, residual = finder(data)
         return each(theta, 0), residual
 
+    def start(data: Any) -> Tensor:
+        phi = each(root_or_start(inner, data)[0], 0)
+        for name, value in zip(names, phi.tolist(), strict=True):
+            if not math.isfinite(value):
+                raise PsiError(
+                    f"the data put {name} at {value}, outside the range of the function; choose another one."
+                )
+        return phi
+
     names = [
         f"{getattr(pairs[j][0], '__name__', 'transformed')}({name})" if j in pairs else name
         for j, name in enumerate(inner.names)
@@ -91,7 +106,7 @@ def transform(
         inner,
         psi=lambda phi, data: inner.psi(natural(phi), data),
         names=tuple(names),
-        start=None if first is None else lambda data: each(first(data), 0),
+        start=None if inner.start is None else start,
         mean_jacobian=None if closed is None else mean_jacobian,
         root=None if finder is None else root,
         linear=None,
@@ -122,9 +137,10 @@ def derive(psi: PsiLike, **functions: Callable[[Mapping[str, Tensor]], Tensor]) 
 
     Notes
     -----
-    The added rows are :math:`(h(\theta) - \delta) / s`, with :math:`s = |h(\theta)| + |\delta|` held constant in
-    derivatives. The size of a row changes neither root nor sandwich; in relative terms it suits a solver whatever the
-    units of :math:`\delta`, for rows that are equal have no standard error to measure them by.
+    The added rows are :math:`(h(\theta) - \delta) / s`, with the size of the terms
+    :math:`s = \sum_k |\theta_k\, \partial h / \partial \theta_k| + |\delta|` held constant in derivatives, and zero
+    within rounding. A factor of a row changes neither root nor sandwich. It is for the solver: equal rows have no
+    standard error to measure them by, and neither the units of :math:`\delta` nor rounding must take its place.
 
     Examples
     --------
@@ -142,10 +158,11 @@ def derive(psi: PsiLike, **functions: Callable[[Mapping[str, Tensor]], Tensor]) 
         return torch.stack([_scalar(name, function, named) for name, function in functions.items()])
 
     def rows(derived: Tensor, data: Any, parameters: Tensor) -> Tensor:
-        now = values(parameters)
-        size = (now.abs() + derived.abs()).detach()
-        relative = (now - derived) / torch.where(size > 0, size, 1.0)
-        return relative.expand(next(leaves_of(data)).shape[0], len(derived))
+        terms = torch.func.jacrev(values)(parameters).abs() @ parameters.abs()
+        size = (terms + derived.abs()).detach()
+        gap = (values(parameters) - derived) / torch.where(size > 0, size, 1.0)
+        gap = torch.where(gap.abs() <= _ROUNDING, gap - gap.detach(), gap)
+        return gap.expand(next(leaves_of(data)).shape[0], len(derived))
 
     added: dict[str, Any] = {
         "psi": rows,
