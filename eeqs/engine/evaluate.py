@@ -125,7 +125,7 @@ class Problem:
             yield Rows(part, stop - start, weights, tuple(code[start:stop] for code in codes))
 
     def _block_rows(self, data: Any, n: int) -> int:
-        if not self.psi.separable or n <= _FEWEST_ROWS:
+        if not self.psi.separable or self.psi.root is not None or n <= _FEWEST_ROWS:
             return n
         width = sum(leaf[0].numel() for leaf in leaves_of(data))
         return max(_FEWEST_ROWS, _BLOCK_NUMBERS // width)

@@ -28,6 +28,8 @@ from eeqs.engine.evaluate import Moments, Problem
 
 __all__ = ["Iterate", "find_root"]
 
+# Size of a mean, relative to the terms it is summed from, that is rounding.
+ROUNDING = 2.0**-46
 # Residual, in standard errors, that is good enough when rounding in psi forbids anything better.
 ROUNDING_RESIDUAL = 1e-5
 # Relative Newton step at which theta no longer moves.
@@ -79,7 +81,13 @@ class Iterate:
 
     def residual(self, n: float) -> float:
         """Largest scaled mean, in standard errors."""
-        return float(n**0.5 * np.abs(self.mean / _positive(self.rms)).max())
+        return float(n**0.5 * np.abs(self.mean / self.unit()).max())
+
+    def unit(self) -> np.ndarray:
+        """Scale of every equation (p,): its root mean square, or where that is zero the size of its terms."""
+        if self.rms.all():
+            return self.rms
+        return np.where(self.rms > 0, self.rms, _positive(np.abs(self.jacobian) @ np.abs(self.theta)))
 
     def vanished(self) -> bool:
         """Whether some equation has all but vanished for every observation."""
@@ -97,7 +105,7 @@ def find_root(
     with np.errstate(all="ignore"):  # overflow is an outcome here, and has a status
         at = _evaluate(problem, theta, jacobian=True)
         assert at.jacobian is not None  # noqa: S101 - asked for
-        now = Iterate(theta, at.mean, at.rms, at.jacobian)
+        now = Iterate(theta, _exact(at.mean, at.jacobian, theta), at.rms, at.jacobian)
         now.first = (at.rms, np.abs(at.jacobian).max(axis=0))
         while True:
             step, moved = _step(now, minimum_norm)
@@ -117,8 +125,8 @@ def _advance(problem: Problem, now: Iterate, step: np.ndarray, cheap: bool, tole
     """Try a step, keep it where the norm falls, and update Jacobian and damping."""
     trial = now.theta + step
     at = _evaluate(problem, trial, jacobian=cheap)
-    unit = _positive(now.rms)
-    ratio = np.square(at.mean / unit).sum() / np.square(now.mean / unit).sum()
+    unit, mean = now.unit(), _exact(at.mean, now.jacobian, trial)
+    ratio = np.square(mean / unit).sum() / np.square(now.mean / unit).sum()
     if not ratio < 1:  # NaN is not accepted either
         now.slow += 1
         if now.age > 0:
@@ -126,8 +134,8 @@ def _advance(problem: Problem, now: Iterate, step: np.ndarray, cheap: bool, tole
         else:
             now.damping = max(10 * now.damping, FIRST_DAMPING)
         return
-    change, damped = at.mean - now.mean, now.damping > 0
-    now.theta, now.mean, now.rms = trial, at.mean, at.rms
+    change, damped = mean - now.mean, now.damping > 0
+    now.theta, now.mean, now.rms = trial, mean, at.rms
     now.slow = 0 if ratio <= PROGRESS else now.slow + 1
     now.damping = now.damping / 10 if now.damping > 10 * LEAST_DAMPING else 0.0
     if at.jacobian is not None:
@@ -137,7 +145,7 @@ def _advance(problem: Problem, now: Iterate, step: np.ndarray, cheap: bool, tole
         now.age += 1
         if now.vanished():
             _refresh(problem, now)
-    elif np.abs(now.mean / _positive(now.rms)).max() > tolerance or now.vanished():
+    elif np.abs(now.mean / now.unit()).max() > tolerance or now.vanished():
         _refresh(problem, now)
 
 
@@ -164,7 +172,7 @@ def _outcome(now: Iterate, residual: float, moved: float, tolerance: float) -> S
 
 def _step(now: Iterate, minimum_norm: bool) -> tuple[np.ndarray, float]:
     """Damped step (p,) and its size relative to theta, in the units of the scaled equations."""
-    scale = _positive(now.rms)
+    scale = now.unit()
     scaled = now.jacobian / scale[:, None]
     size = np.ones(len(scale)) if minimum_norm else _column_norms(scaled)
     scaled = scaled / size
@@ -192,6 +200,11 @@ def _broyden(jacobian: np.ndarray, step: np.ndarray, change: np.ndarray, scale: 
     scaled = size * step  # of order one in any units of theta
     updated: np.ndarray = jacobian + np.outer(change - jacobian @ step, size * scaled / (scaled @ scaled))
     return updated
+
+
+def _exact(mean: np.ndarray, jacobian: np.ndarray, theta: np.ndarray) -> np.ndarray:
+    """Zero where a mean is rounding in its terms, as of an equation that is the same for every row."""
+    return np.where(np.abs(mean) <= ROUNDING * (np.abs(jacobian) @ np.abs(theta)), 0.0, mean)
 
 
 def _positive(scale: np.ndarray) -> np.ndarray:

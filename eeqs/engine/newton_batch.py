@@ -16,6 +16,7 @@ from eeqs.engine.newton import (
     PATIENCE,
     PERFECT_FIT,
     PROGRESS,
+    ROUNDING,
     ROUNDING_RESIDUAL,
     STILL,
     VANISHED,
@@ -48,10 +49,10 @@ class Newton:
         mean, scale = self._moments(theta)
         self._live = {
             "x": theta.clone(),
-            "mean": mean,
+            "jacobian": (jacobian := problem.jacobian(theta)),
+            "mean": _exact(mean, jacobian, theta),
             "scale": scale,
             "first_scale": scale,
-            "jacobian": (jacobian := problem.jacobian(theta)),
             "first_jacobian": jacobian,
             "age": torch.zeros(count, device=device),  # Broyden updates since the last fresh Jacobian
             "damping": torch.zeros(count, dtype=torch.float64, device=device),
@@ -78,12 +79,11 @@ class Newton:
         live = self._live
         trial = live["x"] + step
         mean, scale = self._moments(trial)
-        unit = _positive(live["scale"])
+        mean = _exact(mean, live["jacobian"], trial)
+        unit = self._unit()
         ratio = (mean / unit).square().sum(1) / (live["mean"] / unit).square().sum(1)
         accepted = ratio < 1  # false for NaN
-        update = (
-            accepted & (ratio <= CONTRACTED) & (live["damping"] == 0) & (not (self._problem.psi.linear is not None))
-        )
+        update = accepted & (ratio <= CONTRACTED) & (live["damping"] == 0) & (self._problem.psi.linear is None)
         broyden = _broyden(live["jacobian"], step, mean - live["mean"], unit)
         live["jacobian"] = torch.where(update[:, None, None], broyden, live["jacobian"])
         for name, value in (("x", trial), ("mean", mean), ("scale", scale)):
@@ -123,7 +123,10 @@ class Newton:
         return (self._live["scale"] < VANISHED * self._live["first_scale"]).any(1)
 
     def _residual(self) -> Tensor:
-        return self._problem.n**0.5 * (self._live["mean"] / _positive(self._live["scale"])).abs().amax(dim=1)
+        return self._problem.n**0.5 * (self._live["mean"] / self._unit()).abs().amax(dim=1)
+
+    def _unit(self) -> Tensor:
+        return _unit(*(self._live[name] for name in ("scale", "jacobian", "x")))
 
     def _outcome(self, moved: Tensor) -> list[Status | None]:
         """Status of every live replicate that is finished, None for the others."""
@@ -162,7 +165,7 @@ class Newton:
 
 def _step(jacobian: Tensor, mean: Tensor, scale: Tensor, damping: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """Damped step (R, p) and its size relative to theta, in the units of the scaled equations."""
-    scale = _positive(scale)
+    scale = _unit(scale, jacobian, x)
     scaled = jacobian / scale[:, :, None]
     size = _column_norms(scaled)
     scaled = scaled / size[:, None, :]
@@ -187,9 +190,22 @@ def _broyden(jacobian: Tensor, step: Tensor, change: Tensor, scale: Tensor) -> T
     return jacobian + surplus[:, :, None] * direction[:, None, :]
 
 
-def _positive(scale: Tensor) -> Tensor:
-    """Scale to divide by: one for an equation that is zero for every observation."""
-    return torch.where(scale == 0, 1.0, scale)
+def _terms(jacobian: Tensor, x: Tensor) -> Tensor:
+    """Size (R, p) of the terms that a mean is summed from."""
+    return (jacobian.abs() @ x.abs().unsqueeze(-1)).squeeze(-1)
+
+
+def _exact(mean: Tensor, jacobian: Tensor, x: Tensor) -> Tensor:
+    """Zero where a mean is rounding in its terms, as of an equation that is the same for every row."""
+    return torch.where(mean.abs() <= ROUNDING * _terms(jacobian, x), 0.0, mean)
+
+
+def _unit(scale: Tensor, jacobian: Tensor, x: Tensor) -> Tensor:
+    """Scale of every equation: its root mean square, or where that is zero the size of its terms."""
+    if bool((scale != 0).all()):
+        return scale
+    terms = _terms(jacobian, x)
+    return torch.where(scale != 0, scale, torch.where(terms > 0, terms, 1.0))
 
 
 def _column_norms(matrix: Tensor) -> Tensor:

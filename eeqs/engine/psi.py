@@ -63,8 +63,8 @@ class EstimatingFunction:
     linear : LinearIndex or None
         The linear-index structure of psi, where it has one: psi, squares and Jacobian then share one pass.
     separable : bool
-        Whether row i of psi depends on row i of the prepared data only. If not (a working correlation, a kernel
-        bandwidth), the engine evaluates all rows at once and refuses to read them in batches.
+        Whether row i of psi depends on row i of the prepared data only. If not (a working correlation), the engine
+        evaluates all rows at once and refuses to read them in batches, as it does where there is a ``root``.
     encode : callable or None
         ``encode(data) -> mapping of columns``, applied to what the user passed before validation, as a formula does.
     counts : callable or None

@@ -102,7 +102,6 @@ def induced_smoothing(
         start=lambda data: first.to(next(leaves_of(data)).device),
         mean_jacobian=smoothed.bread,
         root=lambda data: smoothed.root(first, data),
-        separable=False,
         encode=inner.encode,
     )
 

@@ -90,7 +90,6 @@ def quantile(
         start=lambda data: torch.zeros_like(data[1][..., 0, :]),
         mean_jacobian=mean_jacobian,
         root=lambda data: _root(data, tau),
-        separable=False,
     )
 
 

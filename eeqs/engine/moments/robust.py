@@ -151,7 +151,6 @@ def _robust(
         mean_jacobian=mean_jacobian,
         root=lambda data: _root(data, first, score),
         linear=None,
-        separable=False,
     )
 
 
