@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from eeqs.engine.errors import DataError
 from eeqs.engine.linear_index import Indices
@@ -23,9 +24,14 @@ from eeqs.engine.moments.design import (
     weighted,
 )
 from eeqs.engine.moments.formula import with_formula
+from eeqs.engine.moments.regression import require_some
+from eeqs.engine.moments.special import digamma_gap, digamma_remainder, log_remainder
 from eeqs.engine.psi import EstimatingFunction, from_linear_indices
 
 __all__ = ["beta", "gamma", "negative_binomial"]
+
+# Relative variance of the response about the mean to start from where the regressors explain all of it.
+_LEAST = 1e-12
 
 
 @with_formula
@@ -61,21 +67,25 @@ def gamma(
     ----------
     McCullagh & Nelder (1989) Generalized Linear Models, ch. 8; Venables & Ripley (2002) section 7.6 for the shape.
     """  # noqa: D400 - the formula is part of the first sentence
+    if not isinstance(link, links.Link):
+        raise TypeError(f"link is {link!r}; pass moments.links.log, inverse or identity.")
 
     def residuals(indices: Indices, data: Any) -> Indices:
         index, log_shape = _shifted(indices, data)
-        mean, shape = link.mean(index), log_shape.exp()
-        ratio = data[0] / mean
-        return (
-            (ratio - 1) / mean * link.slope(index),
-            log_shape - torch.digamma(shape) + 1 + ratio.log() - ratio,
-        )
+        mean = link.mean(index)
+        excess = (data[0] - mean) / mean
+        deviance = log_remainder(excess, (data[0] / mean).log())
+        return excess / mean * link.slope(index), digamma_gap(log_shape.exp()) + deviance
 
     def start(data: Regression) -> Tensor:
-        level = link.index(data[0] if link is not links.inverse else data[0].mean(-1, keepdim=True).expand_as(data[0]))
-        mean = data[0].mean(-1, keepdim=True)
-        gap = (mean.log() - data[0].log().mean(-1, keepdim=True)).clamp_min(1e-6)
-        return _start(data, level, -(2 * gap).log())
+        level = link.index(data[0])
+        near = _least_squares(data, level, link.slope(level).abs() / data[0])
+        flat = _least_squares(data, link.index(data[0].mean(-1, keepdim=True)).expand_as(level))
+        possible = (link.mean(_index(data, near)) > 0).all(dim=-1, keepdim=True)
+        theta = torch.where(possible, near, flat)
+        mean = link.mean(_index(data, theta))
+        gap = -log_remainder((data[0] - mean) / mean, (data[0] / mean).log()).mean(-1, keepdim=True)
+        return torch.cat([theta, -(2 * gap.clamp_min(_LEAST)).log()], dim=-1)
 
     return weighted(_two_indices(residuals, start, y, x, intercept, offset, "log(shape)", _positive(y)), weights)
 
@@ -111,19 +121,22 @@ def beta(
     """
 
     def residuals(indices: Indices, data: Any) -> Indices:
-        index, log_precision = _shifted(indices, data)
-        precision = log_precision.exp()
-        up, down = torch.sigmoid(index), torch.sigmoid(-index)
-        first, second = torch.digamma(up * precision), torch.digamma(down * precision)
-        centred = torch.logit(data[0]) - first + second
-        dispersion = up * centred + torch.log1p(-data[0]) - second + torch.digamma(precision)
+        (index, log_precision), y = _shifted(indices, data), data[0]
+        precision, up, down = log_precision.exp(), torch.sigmoid(index), torch.sigmoid(-index)
+        # With digamma(a) = log(a) - gap(a) the logarithms combine to index and deviance, and nothing cancels.
+        first, second = digamma_gap(up * precision), digamma_gap(down * precision)
+        centred = torch.logit(y) - index + first - second
+        high = log_remainder((y - up) / up, y.log() - logsigmoid(index))
+        low = log_remainder((up - y) / down, torch.log1p(-y) - logsigmoid(-index))
+        dispersion = up * (high + first) + down * (low + second) - digamma_gap(precision)
         return precision * centred * up * down, precision * dispersion
 
     def start(data: Regression) -> Tensor:
-        mean = data[0].mean(-1, keepdim=True)
-        variance = data[0].var(-1, keepdim=True).clamp_min(1e-12)
-        precision = (mean * (1 - mean) / variance - 1).clamp_min(0.1)
-        return _start(data, torch.logit(data[0]), precision.log())
+        theta = _least_squares(data, torch.logit(data[0]))
+        mean = torch.sigmoid(_index(data, theta))
+        ratio = (data[0] - mean).square() / (mean * (1 - mean)).clamp_min(_LEAST)
+        precision = (1 / ratio.mean(-1, keepdim=True).clamp_min(_LEAST) - 1).clamp_min(0.1)
+        return torch.cat([theta, precision.log()], dim=-1)
 
     def validate(response: Tensor) -> None:
         if bool(((response <= 0) | (response >= 1)).any()):
@@ -163,22 +176,25 @@ def negative_binomial(
 
     def residuals(indices: Indices, data: Any) -> Indices:
         index, log_alpha = _shifted(indices, data)
-        alpha, mean = log_alpha.exp(), index.exp()
-        nu = 1 / alpha
-        first = (data[0] - mean) / (1 + alpha * mean)
-        second = nu * (torch.digamma(nu) - torch.digamma(data[0] + nu) + torch.log1p(alpha * mean)) + first
+        y, alpha, mean = data[0], log_alpha.exp(), index.exp()
+        nu, spread, own = 1 / alpha, 1 + alpha * mean, 1 + alpha * y
+        first = (y - mean) / spread
+        # With digamma(a) = log(a) - 1 / (2 a) - remainder(a), terms of order one that cancel to order alpha drop out.
+        excess = alpha * (mean - y) / own
+        overdispersed = nu * log_remainder(excess, excess.log1p()) + excess * (mean - y) / spread
+        second = overdispersed - alpha * y / (2 * own) - nu * (digamma_remainder(nu) - digamma_remainder(y + nu))
         return first, second
 
     def start(data: Regression) -> Tensor:
+        require_some(data[0], y)
+        theta = _least_squares(data, (data[0] + 0.5).log())
         mean = data[0].mean(-1, keepdim=True)
-        alpha = ((data[0].var(-1, keepdim=True) - mean) / mean.square()).clamp_min(0.05)
-        return _start(data, (data[0] + 0.5).log(), alpha.log())
+        alpha = ((data[0].var(-1, keepdim=True, correction=0) - mean) / mean.square()).clamp_min(0.05)
+        return torch.cat([theta, alpha.log()], dim=-1)
 
     def validate(response: Tensor) -> None:
         if bool(((response < 0) | (response != response.round())).any()):
             raise DataError(f'response "{y}" has values that are not counts 0, 1, 2, ...')
-        if bool((response == 0).all(dim=-1).any()):
-            raise DataError(f'response "{y}" is zero throughout, so its log mean is minus infinity.')
 
     return weighted(_two_indices(residuals, start, y, x, intercept, offset, "log(alpha)", validate), weights)
 
@@ -196,11 +212,18 @@ def _shifted(indices: Indices, data: Any) -> tuple[Tensor, Tensor]:
     return (indices[0] if len(data) == 3 else indices[0] + data[3]), indices[1]
 
 
-def _start(data: Regression, level: Tensor, dispersion: Tensor) -> Tensor:
-    """Least-squares coefficients of a transformed response, beside the dispersion."""
-    target = level if len(data) == 3 else level - data[3]
-    coefficients = torch.linalg.lstsq(data[1], target.unsqueeze(-1)).solution.squeeze(-1)
-    return torch.cat([coefficients, dispersion], dim=-1)
+def _index(data: Regression, theta: Tensor) -> Tensor:
+    """Linear index of the mean with its offset, (..., n)."""
+    index = (data[1] @ theta.unsqueeze(-1)).squeeze(-1)
+    return index if len(data) == 3 else index + data[3]
+
+
+def _least_squares(data: Regression, level: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Coefficients of the least-squares fit to a transformed response, rows times ``scale``."""
+    design, target = data[1], level if len(data) == 3 else level - data[3]
+    if scale is not None:
+        design, target = scale.unsqueeze(-1) * design, scale * target
+    return torch.linalg.lstsq(design, target.unsqueeze(-1)).solution.squeeze(-1)
 
 
 def _two_indices(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, cast
@@ -10,12 +11,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from eeqs.engine.data import text_columns
 from eeqs.engine.errors import DataError
 from eeqs.engine.psi import EstimatingFunction
 
 __all__ = ["with_formula"]
-
-_RESPONSE = "response"
 
 
 class RegressionFactory(Protocol):
@@ -51,26 +51,18 @@ def with_formula(factory: Callable[..., EstimatingFunction]) -> RegressionFactor
         """
         if "intercept" in options:
             raise ValueError('the formula says whether there is an intercept: write "y ~ 0 + x" for none.')
-        left, right = _specs(formula, data)
-        names = [str(name) for name in right.column_names]
-        constant = "Intercept" in names
+        left, right = _fitted(formula, data)
+        names, (response,) = [str(name) for name in right.column_names], left.column_names
         regressors = [name for name in names if name != "Intercept"]
-        if constant and names[0] != "Intercept":
-            raise DataError(f'the intercept of "{formula}" is not its first column; the columns are {names}.')
-        inner = factory(_RESPONSE, regressors, *args, intercept=constant, **options)
-        beside = set(inner.columns or ()) - {_RESPONSE, *regressors}
+        inner = factory(str(response), regressors, *args, intercept="Intercept" in names, **options)
+        beside = set(inner.columns or ()) - {str(response), *regressors}
 
-        def encode(raw: Any) -> dict[str, Any]:
+        def encode(raw: Any) -> Any:
             frame = _frame(raw)
-            response, design = _matrix(left, frame), _matrix(right, frame)
-            if response.shape[1] != 1:
-                raise DataError(f'the left side of "{formula}" makes {response.shape[1]} columns; it must make one.')
-            columns: dict[str, Any] = {_RESPONSE: response.iloc[:, 0].to_numpy()}
-            columns |= {name: design[name].to_numpy() for name in regressors}
-            missing = beside - set(frame.columns)
-            if missing:
-                raise DataError(f'unknown column "{min(missing)}"; the data has {list(frame.columns)}.')
-            return columns | {name: raw[name] for name in beside}
+            text = set(text_columns(tuple(raw.keys()), raw)) - beside
+            columns = {name: raw[name] for name in raw.keys() if name not in text}  # noqa: SIM118 - a DataFrame too
+            columns |= _columns(right, frame) | _columns(left, frame)
+            return columns if inner.encode is None else inner.encode(columns)
 
         return replace(inner, encode=encode)
 
@@ -79,59 +71,80 @@ def with_formula(factory: Callable[..., EstimatingFunction]) -> RegressionFactor
     return typed
 
 
-def _specs(formula: str, data: Any) -> tuple[Any, Any]:
-    """Left and right model specifications, fitted on the data."""
-    import formulaic
-    from formulaic.errors import FormulaicError
+def _fitted(formula: str, data: Any) -> tuple[Any, Any]:
+    """Left and right model specifications, with the levels and transformations of the data."""
+    from formulaic import model_matrix
 
-    try:
-        matrices = formulaic.model_matrix(formula, _frame(data), na_action="ignore")
-        left, right = matrices.lhs.model_spec, matrices.rhs.model_spec
-    except AttributeError as error:
-        raise DataError(f'the formula "{formula}" has no response; write "y ~ x".') from error
-    except FormulaicError as error:
-        raise DataError(f'the formula "{formula}" does not fit the data: {error}') from error
+    frame = _frame(data)
+    # An empty context: a formula reads columns and formulaic's own functions, not whatever variables are in scope.
+    matrices = _checked(lambda: model_matrix(formula, frame, context={}, na_action="ignore", output="numpy"))
+    left, right = (getattr(getattr(matrices, side, None), "model_spec", None) for side in ("lhs", "rhs"))
+    if left is None or right is None:
+        raise DataError(f'the formula "{formula}" does not have one response and one right side; write "y ~ x".')
+    if len(left.column_names) != 1:
+        raise DataError(
+            f'the left side of "{formula}" makes the columns {list(left.column_names)}; it must make one, so code a '
+            "categorical response as numbers."
+        )
+    for spec in (left, right):
+        _require_complete(spec, frame)
     return left, right
 
 
-def _matrix(spec: Any, frame: pd.DataFrame) -> pd.DataFrame:
+def _columns(spec: Any, frame: pd.DataFrame) -> dict[str, np.ndarray]:
     """Columns of one side of the formula for new data; every row is kept."""
-    from formulaic.errors import FormulaicError
+    _require_complete(spec, frame)
+    _require_known_levels(spec, frame)
+    matrix = np.asarray(_checked(lambda: spec.get_model_matrix(frame, context={})), dtype=np.float64)
+    return {str(name): matrix[:, j] for j, name in enumerate(spec.column_names)}
 
+
+def _checked(make: Callable[[], Any]) -> Any:
+    """Make a model matrix; what formulaic refuses, and levels that it would turn to zeros, are errors."""
+    from formulaic.errors import DataMismatchWarning, FormulaicError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DataMismatchWarning)
+            return make()
+    except (FormulaicError, DataMismatchWarning) as error:
+        raise DataError(f"the formula does not fit the data: {error}") from error
+
+
+def _require_complete(spec: Any, frame: pd.DataFrame) -> None:
     for name in sorted(map(str, spec.required_variables)):
         if name not in frame:
-            raise DataError(f'unknown column "{name}"; the data has {list(frame.columns)}.')
+            raise DataError(f'unknown column "{name}"; the flat columns of the data are {list(frame.columns)}.')
         missing = frame[name].isna().to_numpy()
         if missing.any():
             raise DataError(
                 f'column "{name}" has {int(missing.sum())} row(s) with missing values, first at row '
                 f"{int(missing.argmax())}; drop or impute them before estimating."
             )
-    _require_known_levels(spec, frame)
-    try:
-        matrix = spec.get_model_matrix(frame, na_action="ignore")
-    except FormulaicError as error:
-        raise DataError(f"the formula does not fit the data: {error}") from error
-    return pd.DataFrame(np.asarray(matrix, dtype=np.float64), columns=[str(name) for name in spec.column_names])
 
 
 def _require_known_levels(spec: Any, frame: pd.DataFrame) -> None:
-    """Raise for a factor level that the fit of the formula did not see."""
+    """Name the column and the level that the formula was not fitted on; `_checked` finds those of transformations."""
     for factor, (_, state) in spec.encoder_state.items():
-        known = state.get("categories")
-        columns = [name for name in map(str, spec.required_variables) if name in str(factor)]
-        if known is None or len(columns) != 1:
+        name = str(factor).removeprefix("C(").split(",")[0].removesuffix(")")
+        if "categories" not in state or name not in frame:
             continue
-        unseen = sorted(map(str, set(frame[columns[0]].unique()) - set(known)))
+        unseen = sorted(map(str, set(frame[name].unique()) - set(state["categories"])))
         if unseen:
-            raise DataError(f'column "{columns[0]}" has the level "{unseen[0]}", which the formula was not fitted on.')
+            raise DataError(f'column "{name}" has the level "{unseen[0]}", which the formula was not fitted on.')
 
 
 def _frame(data: Any) -> pd.DataFrame:
-    if isinstance(data, pd.DataFrame):
-        return data
-    if not isinstance(data, Mapping):
+    """Flat columns, rows numbered from zero: formulaic aligns the parts of a formula by their row labels."""
+    if not isinstance(data, pd.DataFrame | Mapping):
         raise DataError(f"a formula needs named columns; pass a DataFrame or a mapping, not a {type(data).__name__}.")
-    return pd.DataFrame(
-        {name: column.cpu().numpy() if isinstance(column, Tensor) else column for name, column in data.items()}
-    )
+    if isinstance(data, pd.DataFrame):
+        if not data.columns.is_unique:
+            raise DataError(f'column "{data.columns[data.columns.duplicated()][0]}" appears more than once.')
+        return data.reset_index(drop=True)
+    arrays = {name: column.numpy(force=True) if isinstance(column, Tensor) else column for name, column in data.items()}
+    flat = {name: pd.Series(array).array for name, array in arrays.items() if np.ndim(array) == 1}
+    lengths = {name: len(array) for name, array in flat.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"the columns have different lengths: {lengths}.")
+    return pd.DataFrame(flat)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from eeqs.engine.errors import DataError
 from eeqs.engine.linear_index import Indices
-from eeqs.engine.moments.design import regression_columns, regression_names, stack_regression, weighted
+from eeqs.engine.moments.design import Regression, regression_columns, regression_names, stack_regression, weighted
 from eeqs.engine.moments.formula import with_formula
+from eeqs.engine.moments.regression import zero_start
 from eeqs.engine.psi import EstimatingFunction, from_linear_indices
 
 __all__ = ["multinomial_logit"]
@@ -47,28 +48,36 @@ def multinomial_logit(
     Raises
     ------
     DataError
-        When solved on a response with another code, or without one of them.
+        When solved on a response with another code, or from the default start on one without one of them.
     ValueError
-        If there are fewer than two categories, or two are equal.
+        If there are fewer than two categories, two are equal, or one is not a number.
 
     References
     ----------
     Agresti (2013) Categorical Data Analysis, ch. 8.
     """  # noqa: D400 - the formula is part of the first sentence
     codes = tuple(categories)
-    if len(set(codes)) != len(codes) or len(codes) < 2:
-        raise ValueError(f"categories are {list(codes)}; pass at least two different codes, the reference first.")
+    if len(set(codes)) != len(codes) or len(codes) < 2 or any(isinstance(code, str) for code in codes):
+        raise ValueError(f"categories are {list(codes)}; pass at least two different numbers, the reference first.")
     others = codes[1:]
 
+    def matches(response: Tensor) -> Tensor:
+        return response.unsqueeze(-1) == torch.tensor(codes, dtype=response.dtype, device=response.device)
+
     def validate(response: Tensor) -> None:
-        known = torch.tensor([float(code) for code in codes], dtype=response.dtype, device=response.device)
-        matches = response.unsqueeze(-1) == known
-        if not bool(matches.any(dim=-1).all()):
-            row = int((~matches.any(dim=-1)).reshape(-1).nonzero()[0])
+        strange = ~matches(response).any(dim=-1).reshape(-1)
+        if bool(strange.any()):
+            row = int(strange.nonzero()[0])
             raise DataError(f'response "{y}" has the value {float(response.reshape(-1)[row])}, not in {list(codes)}.')
-        if not bool(matches.any(dim=-2).all()):
-            missing = codes[int((~matches.any(dim=-2)).reshape(-1, len(codes)).any(dim=0).nonzero()[0])]
-            raise DataError(f'response "{y}" never has the value {missing}; drop that category.')
+
+    def start(data: Regression) -> Tensor:
+        absent = (~matches(data[0]).any(dim=-2)).reshape(-1, len(codes)).any(dim=0)
+        if bool(absent.any()):  # of the whole response: one batch of a stream may lack a category
+            raise DataError(
+                f'response "{y}" never has the value {codes[int(absent.nonzero()[0])]}; drop that category, or pass '
+                "theta0 if only the first batch of a stream lacks it."
+            )
+        return torch.cat([zero_start(data)] * len(others), dim=-1)
 
     def residuals(indices: Indices, data: Any) -> Indices:
         shift = data[2] if len(data) == 3 else torch.zeros_like(indices[0])
@@ -83,6 +92,6 @@ def multinomial_logit(
         names=tuple(f"{code}:{name}" for code in others for name in names),
         columns=regression_columns(y, x, offset),
         prepare=lambda leaves: stack_regression(leaves, y, x, intercept, validate, offset),
-        start=lambda data: torch.zeros_like(data[1][..., 0, :]).repeat(*(1,) * (data[1].ndim - 2), len(others)),
+        start=start,
     )
     return weighted(psi, weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,6 +17,7 @@ from eeqs.engine.moments.design import (
     weighted,
 )
 from eeqs.engine.moments.formula import with_formula
+from eeqs.engine.moments.special import inverse_mills
 from eeqs.engine.psi import EstimatingFunction, from_linear_index
 
 __all__ = ["least_squares", "logit", "poisson", "probit"]
@@ -98,12 +98,11 @@ def probit(
     """  # noqa: D205 - the formula belongs to the summary
 
     def residual(index: Tensor, y: Tensor) -> Tensor:
-        return y * _inverse_mills(index) - (1 - y) * _inverse_mills(-index)
+        return y * inverse_mills(index)[0] - (1 - y) * inverse_mills(-index)[0]
 
     def slope(index: Tensor, y: Tensor) -> Tensor:
-        up, down = _inverse_mills(index), _inverse_mills(-index)
-        # The derivative of phi / Phi is -r (r + eta); r + eta cancels far out, where it is close to -1 / eta.
-        return -y * up * _mills_gap(index, up) - (1 - y) * down * _mills_gap(-index, down)
+        (up, up_gap), (down, down_gap) = inverse_mills(index), inverse_mills(-index)
+        return -y * up * up_gap - (1 - y) * down * down_gap
 
     return _regression((residual, slope), y, x, intercept, offset, weights, _proportion(y))
 
@@ -126,26 +125,36 @@ def poisson(
     Raises
     ------
     DataError
-        When solved on a negative response, or one that is zero throughout.
+        When solved on a negative response, or from the default start on one that is zero throughout.
     """
 
     def validate(response: Tensor) -> None:
         if bool((response < 0).any()):
             raise DataError(f'response "{y}" has negative values; counts and rates are non-negative.')
-        if bool((response == 0).all(dim=-1).any()):
-            raise DataError(f'response "{y}" is zero throughout, so its log mean is minus infinity.')
+
+    def start(data: Regression) -> Tensor:
+        require_some(data[0], y)
+        return log_mean_start(data)
 
     curves = (lambda index, y: y - torch.exp(index), lambda index, y: -torch.exp(index))  # noqa: ARG005
-    return _regression(curves, y, x, intercept, offset, weights, validate, log_mean_start)
+    return _regression(curves, y, x, intercept, offset, weights, validate, start)
+
+
+def require_some(response: Tensor, y: str) -> None:
+    """Raise where a response with a log mean is zero throughout; a batch of a stream may be, so only for a start."""
+    if bool((response == 0).all(dim=-1).any()):
+        raise DataError(
+            f'response "{y}" is zero throughout, so its log mean is minus infinity; if only the first batch of a '
+            "stream is, pass theta0."
+        )
 
 
 def log_mean_start(data: Regression) -> Tensor:
     """Least-squares coefficients of the constant log mean: near the intercept-only fit in any units of x."""
     response, design = data[:2]
-    level = response.mean(dim=-1, keepdim=True).log().expand(response.shape)
-    if len(data) == 3:
-        level = (response.sum(dim=-1, keepdim=True) / data[2].exp().sum(dim=-1, keepdim=True)).log().expand_as(level)
-    return torch.linalg.lstsq(design, level.unsqueeze(-1)).solution.squeeze(-1)
+    shift = data[2] if len(data) == 3 else torch.zeros_like(response)
+    level = response.sum(dim=-1, keepdim=True).log() - shift.logsumexp(dim=-1, keepdim=True)
+    return torch.linalg.lstsq(design, level.expand_as(response).unsqueeze(-1)).solution.squeeze(-1)
 
 
 def zero_start(data: Regression) -> Tensor:
@@ -159,19 +168,6 @@ def _proportion(y: str) -> Callable[[Tensor], None]:
             raise DataError(f'response "{y}" has values outside [0, 1]; code it as 0/1 or as a proportion.')
 
     return validate
-
-
-def _inverse_mills(index: Tensor) -> Tensor:
-    r"""Compute :math:`\phi(\eta) / \Phi(\eta)` to rounding error at any :math:`\eta`."""
-    # phi / Phi = sqrt(2 / pi) / erfcx(-eta / sqrt 2); erfcx overflows where the ratio underflows to zero.
-    return math.sqrt(2 / math.pi) / torch.special.erfcx(-index / math.sqrt(2))
-
-
-def _mills_gap(index: Tensor, ratio: Tensor) -> Tensor:
-    r"""Compute :math:`\phi / \Phi + \eta`, by its expansion where the two cancel."""
-    far = index < -1e3
-    x = torch.where(far, index, -1.0)
-    return torch.where(far, -1 / x + 2 / x**3, ratio + index)
 
 
 def _regression(

@@ -1,4 +1,4 @@
-"""Means and variances."""
+"""Means, variances and ratios of means."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.data import Leaves
-from eeqs.engine.psi import EstimatingFunction
+from eeqs.engine.errors import DataError
+from eeqs.engine.psi import EstimatingFunction, from_linear_index
 
-__all__ = ["mean", "variance"]
+__all__ = ["mean", "ratio", "variance"]
 
 
 def mean(*columns: str) -> EstimatingFunction:
@@ -54,6 +55,42 @@ def variance(*columns: str) -> EstimatingFunction:
 
     names = tuple(f"{what}[{column}]" for what in ("mean", "variance") for column in columns)
     return EstimatingFunction(psi, names, columns, _stacker(columns), start)
+
+
+def ratio(numerator: str, denominator: str) -> EstimatingFunction:
+    r"""Ratio of two means: :math:`\psi_i = y_i - \theta x_i`, whose root is :math:`\bar y / \bar x`.
+
+    Parameters
+    ----------
+    numerator, denominator : str
+        The columns y and x; the parameter is ``ratio[y/x]``.
+
+    Raises
+    ------
+    DataError
+        When solved from the default start on a denominator whose mean is zero.
+
+    References
+    ----------
+    Boos & Stefanski (2013) Essential Statistical Inference, section 7.2.3.
+    """
+
+    def start(data: Tensor) -> Tensor:
+        totals = data.sum(dim=-2)
+        if bool((totals[..., 1] == 0).any()):
+            raise DataError(f'denominator "{denominator}" has mean zero, so the ratio does not exist.')
+        return totals[..., :1] / totals[..., 1:]
+
+    return from_linear_index(
+        lambda index, data: data[..., 0] - index,
+        lambda data: data[..., 1:],
+        instruments=lambda data: torch.ones_like(data[..., 1:]),
+        slope=lambda index, data: torch.full_like(index, -1.0),  # noqa: ARG005
+        names=(f"ratio[{numerator}/{denominator}]",),
+        columns=(numerator, denominator) if numerator != denominator else (numerator,),
+        prepare=_stacker((numerator, denominator)),
+        start=start,
+    )
 
 
 def _require(columns: tuple[str, ...]) -> None:
