@@ -1,0 +1,149 @@
+"""What goes wrong in practice, each with an error or a status that says so."""
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+import torch
+from scipy import special
+
+import eeqs
+from eeqs import Status
+
+
+@pytest.fixture
+def sample():
+    rng = np.random.default_rng(9)
+    x, z = rng.normal(size=(2, 200))
+    return {"x": x, "z": z, "y": 1 + x - z + rng.normal(size=200), "b": (x + rng.normal(size=200) > 0).astype(float)}
+
+
+def test_perfect_separation(sample):
+    data = sample | {"b": (sample["x"] > 0).astype(float)}
+    solution = eeqs.solve(eeqs.moments.logit("b", ["x"]), data)
+    assert solution.status is Status.DEGENERATE
+    with pytest.raises(eeqs.SolverError, match="separat"):
+        eeqs.estimate(eeqs.moments.logit("b", ["x"]), data)
+
+
+def test_duplicate_columns_are_named(sample):
+    with pytest.raises(eeqs.SingularBreadError, match="x, copy are not separately identified") as caught:
+        eeqs.estimate(eeqs.moments.least_squares("y", ["x", "z", "copy"]), sample | {"copy": sample["x"]})
+    assert caught.value.parameters == ("x", "copy")
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-9, 1e-11, 1e-13, 1e-15])
+def test_near_duplicate_columns_give_digits_or_an_error(sample, gap):
+    """Against statsmodels' QR on the rotated columns, whose condition is one: the standard error of the difference.
+
+    The normal matrix of columns that differ by g loses digits as g^-2; what is reported must keep four.
+    """
+    noise = np.random.default_rng(1).normal(size=200)
+    data = sample | {"near": sample["x"] + gap * noise}
+    psi = eeqs.moments.least_squares("y", ["x", "near"])
+    solution = eeqs.solve(psi, data)
+    if solution.status is Status.SINGULAR:
+        with pytest.raises(eeqs.SingularBreadError, match="near"):
+            eeqs.estimate(psi, data)
+        assert gap < 1e-5
+        return
+    fit = eeqs.estimate(psi, data)
+    design = np.column_stack([np.ones(200), sample["x"], (data["near"] - sample["x"]) / gap])
+    rotated = sm.OLS(sample["y"], design).fit(cov_type="HC0")
+    assert fit.bse["near"] == pytest.approx(rotated.bse[2] / gap, rel=1e-4)
+
+
+@pytest.mark.parametrize("labels", [np.zeros(200), np.array(["one"] * 200)])
+def test_one_cluster(sample, labels):
+    with pytest.raises(eeqs.DataError, match="every observation has the same label"):
+        eeqs.estimate(eeqs.moments.mean("y"), sample, cov=eeqs.Cluster(labels))
+
+
+def test_constant_cluster_column(sample):
+    with pytest.raises(eeqs.DataError, match='cluster column "firm": every observation has the same label'):
+        eeqs.estimate(eeqs.moments.mean("y"), sample | {"firm": np.ones(200)}, cov=eeqs.Cluster("firm"))
+
+
+@pytest.mark.parametrize("start", [0.1, 1.0, -3.0])
+def test_a_step_function_never_converges_at_its_start(sample, start):
+    """The derivative of a median psi is zero wherever it exists: Newton must say so and not return the start."""
+    solution = eeqs.solve(lambda t, d: 0.5 - (d["y"] <= t).double(), {"y": sample["y"]}, [start])
+    assert solution.status not in (Status.CONVERGED, Status.MAX_ITERATIONS)
+    with pytest.raises(eeqs.EeqsError):
+        eeqs.estimate(lambda t, d: 0.5 - (d["y"] <= t).double(), {"y": sample["y"]}, [start])
+    exact = eeqs.estimate(eeqs.moments.quantile("y"), sample)
+    middle = np.sort(sample["y"])[99:101]
+    assert middle[0] - 1e-12 <= exact.params.iloc[0] <= middle[1] + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("psi", "start"),
+    [
+        (lambda t, d: d["y"] - 5 - t.square() + t**4, 0.0),  # a stationary point that is not a root
+        (lambda t, d: 1 / (1 + (t - d["y"]).square()), 50.0),  # a plateau
+    ],
+    ids=["saddle", "plateau"],
+)
+def test_start_at_a_saddle_or_on_a_plateau(sample, psi, start):
+    solution = eeqs.solve(psi, {"y": sample["y"]}, [start])
+    assert solution.status is not Status.CONVERGED or solution.residual_norm <= 1e-9
+
+
+def test_scipy_inside_a_torch_psi(sample):
+    with pytest.raises(eeqs.PsiError, match=r"returned a ndarray.*eeqs.from_numpy"):
+        eeqs.estimate(lambda t, d: d["b"].numpy() - special.expit(t.numpy()), {"b": sample["b"]}, [0.0])
+    fit = eeqs.estimate(eeqs.from_numpy(lambda t, d: d["b"] - special.expit(t)), {"b": sample["b"]}, [0.0])
+    assert special.expit(fit.params.iloc[0]) == pytest.approx(sample["b"].mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "psi",
+    [lambda t, d: (d["y"] - t)[1:], lambda t, d: (d["y"] - t).sum(0, keepdim=True)],
+    ids=["forgotten", "summed"],
+)
+def test_a_psi_that_loses_observations(sample, psi):
+    with pytest.raises(eeqs.PsiError, match="200 observations and 1 parameters; it must return"):
+        eeqs.estimate(psi, {"y": sample["y"]}, [0.0])
+
+
+def test_integers_do_not_overflow():
+    counts = np.array([200, 250, 130, 90] * 30, dtype=np.uint8)
+    fit = eeqs.estimate(eeqs.moments.variance("y"), {"y": counts})
+    np.testing.assert_allclose(fit.params, [counts.astype(float).mean(), counts.astype(float).var()], rtol=1e-13)
+    large = np.array([2**31 - 1, 2**31 - 5, 7] * 20, dtype=np.int32)
+    squares = eeqs.estimate(lambda t, d: d["y"].square() - t, {"y": large}, [1.0])
+    assert squares.params.iloc[0] == pytest.approx((large.astype(float) ** 2).mean(), rel=1e-13)
+    with pytest.raises(eeqs.DataError, match=r"beyond 2\*\*53"):
+        eeqs.estimate(eeqs.moments.mean("y"), {"y": np.array([2**60, 1, 2])})
+
+
+@pytest.mark.parametrize("kind", ["probability", "frequency"])
+def test_weights_all_zero(sample, kind):
+    with pytest.raises(eeqs.DataError, match='weights "w" must be non-negative, with at least one above zero'):
+        eeqs.estimate(eeqs.weight(eeqs.moments.mean("y"), "w", kind=kind), sample | {"w": np.zeros(200)})
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_columns_beyond_the_squares_of_float64(sample, size):
+    with pytest.raises(eeqs.DataError, match=r'column "x" has values of size .* change its unit'):
+        eeqs.estimate(eeqs.moments.least_squares("y", ["x"]), sample | {"x": size * sample["x"]})
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-140, 1e140, 1e300])
+def test_scales_of_psi_do_not_matter(sample, size):
+    fit = eeqs.solve(lambda t, d: size * (d["y"] - t), {"y": sample["y"]}, [0.0])
+    assert fit.status is Status.CONVERGED
+    assert float(fit.theta) == pytest.approx(sample["y"].mean(), rel=1e-12)
+
+
+def test_the_same_faults_are_statuses_in_a_batch():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(3, 100))
+    b = (x + rng.normal(size=(3, 100)) > 0).astype(float)
+    b[1] = x[1] > 0
+    copy = rng.normal(size=(3, 100))
+    copy[2] = x[2]
+    data = {"x": x, "b": b, "copy": copy}
+    solution = eeqs.solve(eeqs.moments.logit("b", ["x", "copy"]), data, torch.zeros(3, 3))
+    assert solution.status[0] is Status.CONVERGED
+    assert solution.status[1] is Status.DEGENERATE
+    assert solution.status[2] is not Status.CONVERGED
