@@ -178,7 +178,7 @@ class _Search:
         """Variance of the functional by the scalar rows u' psi."""
         scale = self._mean(theta)[1]
         u, residual = self._solve(theta, weights, scale, _TIGHT, transpose=True)
-        if residual > 1e-6:
+        if not residual <= 1e-6:  # NaN after a breakdown
             raise SingularBreadError(
                 f"the functional is not determined by the equations: the best solution of A'u = c leaves a relative "
                 f"residual of {residual:.1e}; penalise psi (eeqs.ridge), or ask for another functional."
@@ -222,13 +222,19 @@ class _Search:
             shape, lambda v: apply(v, transpose), rmatvec=lambda v: apply(v, not transpose), dtype=np.float64
         )
         target = (sign * right / scale).numpy(force=True)
-        if self._symmetric:
-            solution = linalg.cg(operator, target, rtol=relative, maxiter=10 * len(theta))[0]
-        else:
-            solution = linalg.lsmr(operator, target, atol=relative, btol=relative, maxiter=10 * len(theta))[0]
+        with np.errstate(all="ignore"):  # a breakdown on a singular system shows in the residual
+            solution = self._krylov(operator, target, relative)
         left = target - apply(solution, transpose)
         residual = float(np.linalg.norm(left) / max(np.linalg.norm(target), np.finfo(float).tiny))
         return torch.from_numpy(solution).to(theta) / scale, residual
+
+    def _krylov(self, operator: Any, target: np.ndarray, relative: float) -> np.ndarray:
+        limit = 10 * len(target)
+        if self._symmetric:
+            solution: np.ndarray = linalg.cg(operator, target, rtol=relative, maxiter=limit)[0]
+        else:
+            solution = linalg.lsmr(operator, target, atol=relative, btol=relative, maxiter=limit)[0]
+        return solution
 
 
 class _Products:

@@ -111,8 +111,8 @@ SOURCES = {
     "function": lambda frame, _: lambda: iter(Batches(frame)),
     "file": lambda frame, folder: _write(frame, folder / "data.parquet"),
     "path as text": lambda frame, folder: str(_write(frame, folder / "data.parquet")),
-    "directory": lambda frame, folder: _write_parts(frame, folder),
-    "mappings of tensors": lambda frame, folder: (
+    "directory": _write_parts,
+    "mappings of tensors": lambda frame, _: (
         lambda: (
             {name: torch.tensor(b[name].to_numpy()) for name in b if name != "firm"} | {"firm": b["firm"].to_numpy()}
             for b in Batches(frame)
