@@ -44,6 +44,8 @@ def weight(psi: PsiLike, column: str, kind: str = "probability") -> EstimatingFu
     inner = as_psi(psi)
     if inner.root is not None:
         raise PsiError("weight() differentiates the weighted psi, and this one is a step function of theta.")
+    if kind == "frequency" and not inner.separable:
+        raise PsiError("rows of this psi depend on each other, so a repeated row has no meaning; repeat clusters.")
     if inner.counts is not None:
         raise PsiError("psi already has frequency weights; multiply the two columns and weight once.")
 

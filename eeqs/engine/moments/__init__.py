@@ -4,14 +4,19 @@ Each returns an `eeqs.EstimatingFunction` that validates its columns, knows its 
 """
 
 from eeqs.engine.moments import correlations, families, links
-from eeqs.engine.moments.dispersion import beta, gamma, negative_binomial
+from eeqs.engine.moments.beta import beta
+from eeqs.engine.moments.dose_response import log_logistic_curve
 from eeqs.engine.moments.expectile import expectile
+from eeqs.engine.moments.gamma import gamma
 from eeqs.engine.moments.gee import gee
 from eeqs.engine.moments.instrumental import exponential_iv, iv, two_stage_least_squares
+from eeqs.engine.moments.meta_analysis import random_effects
 from eeqs.engine.moments.multinomial import multinomial_logit
+from eeqs.engine.moments.negative_binomial import negative_binomial
 from eeqs.engine.moments.quantile import quantile
 from eeqs.engine.moments.regression import least_squares, logit, poisson, probit
 from eeqs.engine.moments.robust import bisquare, huber
+from eeqs.engine.moments.survival import exponential_aft, log_logistic_aft, log_normal_aft, weibull_aft
 from eeqs.engine.moments.treatment import aipw, ipw, regression_adjustment
 from eeqs.engine.moments.univariate import mean, ratio, variance
 
@@ -21,6 +26,7 @@ __all__ = [
     "bisquare",
     "correlations",
     "expectile",
+    "exponential_aft",
     "exponential_iv",
     "families",
     "gamma",
@@ -30,6 +36,9 @@ __all__ = [
     "iv",
     "least_squares",
     "links",
+    "log_logistic_aft",
+    "log_logistic_curve",
+    "log_normal_aft",
     "logit",
     "mean",
     "multinomial_logit",
@@ -37,8 +46,10 @@ __all__ = [
     "poisson",
     "probit",
     "quantile",
+    "random_effects",
     "ratio",
     "regression_adjustment",
     "two_stage_least_squares",
     "variance",
+    "weibull_aft",
 ]

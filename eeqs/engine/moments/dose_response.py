@@ -19,6 +19,8 @@ _NAMES = ("lower", "upper", "ED50", "hill")
 _PLACES, _HILLS, _STEPS = 15, (0.5, 1.0, 2.0, 4.0, 8.0), 100
 # Relative change of the sum of squares that is rounding.
 _SETTLED = 1e-15
+# Distance between the asymptotes, relative to the response, that is rounding.
+_FLAT = 1e-12
 
 # Responses, log doses (0 for the dose zero) and 1 where the dose is zero, each (..., n).
 Curve: TypeAlias = tuple[Tensor, Tensor, Tensor]
@@ -47,7 +49,7 @@ def log_logistic_curve(y: str, dose: str, *, weights: str | None = None) -> Esti
     Raises
     ------
     DataError
-        When solved on negative doses or, without a theta0, fewer than four distinct doses.
+        When solved on negative doses or, without a theta0, fewer than four distinct doses or a flat response.
 
     Notes
     -----
@@ -70,7 +72,11 @@ def log_logistic_curve(y: str, dose: str, *, weights: str | None = None) -> Esti
 
     def start(data: Curve) -> Tensor:
         _require_doses(data, dose)
-        return _least_squares(_on_grid(data), data)
+        theta = _on_grid(data)
+        rise, size = theta[..., 1] - theta[..., 0], data[0].abs().amax(dim=-1)
+        if bool((rise <= _FLAT * size).any()):
+            raise DataError(f'response "{y}" does not change with the dose "{dose}", so there is no curve to fit.')
+        return _least_squares(theta, data)
 
     return weighted(EstimatingFunction(_psi, _NAMES, tuple(dict.fromkeys((y, dose))), prepare, start), weights)
 

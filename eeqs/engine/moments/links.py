@@ -31,5 +31,5 @@ class Link:
 
 
 log = Link(torch.exp, torch.exp, torch.log)
-inverse = Link(torch.reciprocal, lambda eta: -eta.square().reciprocal(), torch.reciprocal)
+inverse = Link(torch.reciprocal, lambda eta: -eta.reciprocal().square(), torch.reciprocal)
 identity = Link(lambda eta: eta, torch.ones_like, lambda mean: mean)

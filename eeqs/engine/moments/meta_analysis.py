@@ -16,8 +16,8 @@ from eeqs.engine.psi import EstimatingFunction, from_linear_indices
 
 __all__ = ["random_effects"]
 
-# Steps towards the variance between studies, and the share of the least variance within to start from without one.
-_STEPS, _LEAST_SHARE = 30, 1e-2
+# Steps towards the variance between studies; where there is none, the start is this share of the least within.
+_STEPS, _LEAST_SHARE = 30, 1e-8
 
 
 def random_effects(y: str, variance: str, x: Sequence[str] = ()) -> EstimatingFunction:
@@ -26,7 +26,8 @@ def random_effects(y: str, variance: str, x: Sequence[str] = ()) -> EstimatingFu
     Study i has estimate :math:`y_i = x_i^\top \beta + u_i + e_i` with variance :math:`\tau^2` between studies and known
     :math:`v_i` within. With :math:`w_i = 1 / (v_i + \tau^2)` and q regression coefficients,
 
-    .. math:: \psi_i = \Big( w_i\, (y_i - x_i^\top \beta)\, x_i,\ w_i\, (y_i - x_i^\top \beta)^2 - \frac{k - q}{k} \Big).
+    .. math:: \psi_i = \Big( w_i\, (y_i - x_i^\top \beta)\, x_i,\
+              w_i\, (y_i - x_i^\top \beta)^2 - \frac{k - q}{k} \Big).
 
     Parameters
     ----------
@@ -46,16 +47,17 @@ def random_effects(y: str, variance: str, x: Sequence[str] = ()) -> EstimatingFu
     -----
     The last parameter is ``log(tau2)``. The second equation sets the generalised Cochran statistic
     :math:`Q(\tau^2) = \sum_i w_i (y_i - x_i^\top \hat\beta)^2` to its expectation :math:`k - q`. Q falls in
-    :math:`\tau^2`, so the root is unique; studies so homogeneous that :math:`Q(0) \le k - q` have none. log(tau2) then
-    runs to minus infinity, and the outcome is a status other than "converged": `eeqs.solve` returns it, `eeqs.estimate`
-    raises it as a `eeqs.engine.errors.SolverError`. The fixed-effect model, :math:`\tau^2 = 0`, is weighted least
-    squares with weights 1 / v.
+    :math:`\tau^2`, so the root is unique, and studies so homogeneous that :math:`Q(0) \le k - q` have none: log(tau2)
+    runs to minus infinity. `eeqs.solve` then returns the status "stalled", with :math:`\beta` that of
+    :math:`\tau^2 = 0`, and `eeqs.estimate` raises `SolverError`. The model to fit instead is that of fixed effects:
+    least squares with weights :math:`1 / v_i`.
 
     Every row depends on the number of studies, so data cannot come in batches.
 
     References
     ----------
-    Paule & Mandel (1982) Journal of Research of the National Bureau of Standards 87; Morris (1983) JASA 78.
+    Paule & Mandel (1982) Journal of Research of the National Bureau of Standards 87; Morris (1983) JASA 78;
+    DerSimonian & Kacker (2007) Contemporary Clinical Trials 28.
     """
     names = regression_names(x, intercept=True)
     coefficients = len(names)

@@ -31,6 +31,7 @@ from eeqs.engine.errors import DataError
 from eeqs.engine.evaluate import Problem
 from eeqs.engine.linear_index import Indices
 from eeqs.engine.moments.design import Regression, regression_columns, regression_names, stack_regression, weighted
+from eeqs.engine.moments.special import inverse_mills
 from eeqs.engine.psi import EstimatingFunction, from_linear_index, from_linear_indices
 from eeqs.engine.solve import solve_problem
 
@@ -52,15 +53,9 @@ class _Noise(NamedTuple):
     deviation: float
 
 
-def _normal_hazard(z: Tensor) -> Tensor:
-    # phi(z) / Phi(-z) without cancellation in the upper tail. Below -20 it is less than 1e-87, and held there:
-    # further down erfcx and its derivative overflow.
-    return math.sqrt(2 / math.pi) / torch.special.erfcx(z.clamp_min(-20.0) / math.sqrt(2))
-
-
 _GUMBEL = _Noise(torch.expm1, torch.exp, -_EULER, math.pi / math.sqrt(6))
 _LOGISTIC = _Noise(lambda z: torch.tanh(z / 2), torch.sigmoid, 0.0, math.pi / math.sqrt(3))
-_NORMAL = _Noise(lambda z: z, _normal_hazard, 0.0, 1.0)
+_NORMAL = _Noise(lambda z: z, lambda z: inverse_mills(-z)[0], 0.0, 1.0)
 
 
 def weibull_aft(
