@@ -67,6 +67,7 @@ def stack(**blocks: PsiLike) -> EstimatingFunction:
 
     Examples
     --------
+    >>> import eeqs
     >>> def ate(theta, data, propensity):
     ...     probability = torch.sigmoid(propensity[0] + propensity[1] * data["x"])
     ...     weight = data["a"] / probability - (1 - data["a"]) / (1 - probability)

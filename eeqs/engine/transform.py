@@ -65,8 +65,11 @@ def transform(
 
     Examples
     --------
-    >>> eeqs.transform(eeqs.moments.variance("y"), {"variance[y]": torch.log})
-    >>> eeqs.transform(eeqs.moments.logit("y", ["x"]), {"x": torch.exp})  # an odds ratio
+    >>> import eeqs
+    >>> eeqs.transform(eeqs.moments.variance("y"), {"variance[y]": torch.log}).names
+    ('mean[y]', 'log(variance[y])')
+    >>> eeqs.transform(eeqs.moments.logit("y", ["x"]), {"x": torch.exp}).names  # an odds ratio
+    ('Intercept', 'exp(x)')
     """
     inner = as_psi(psi)
     pairs = {_position(inner.names, name): _pair(name, function) for name, function in functions.items()}
@@ -144,7 +147,9 @@ def derive(psi: PsiLike, **functions: Callable[[Mapping[str, Tensor]], Tensor]) 
 
     Examples
     --------
-    >>> eeqs.derive(eeqs.moments.variance("y"), cv=lambda b: b["variance[y]"].sqrt() / b["mean[y]"])
+    >>> import eeqs
+    >>> eeqs.derive(eeqs.moments.variance("y"), cv=lambda b: b["variance[y]"].sqrt() / b["mean[y]"]).names
+    ('mean[y]', 'variance[y]', 'cv')
     """
     inner = as_psi(psi)
     if not inner.names or not functions:

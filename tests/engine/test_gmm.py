@@ -67,7 +67,9 @@ def test_one_step_is_the_textbook_formula(data, groups, weight):
     np.testing.assert_allclose(fit.influence().mean(), 0, atol=1e-10)
 
 
-@pytest.mark.parametrize("cov", ["HC0", "HC1", "HC3", eeqs.Cluster("firm"), eeqs.HAC(lags=2)], ids=str)
+@pytest.mark.parametrize(
+    "cov", ["HC0", "HC1", "HC3", eeqs.Cluster("firm"), eeqs.HAC(lags=2)], ids=lambda cov: getattr(cov, "label", cov)
+)
 def test_as_many_equations_as_parameters(data, cov):
     """The weight does not matter then: everything is that of estimate()."""
     psi = eeqs.moments.iv("y", ["a"], ["z1"], exogenous=["x"])
