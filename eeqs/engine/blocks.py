@@ -84,6 +84,14 @@ class Block:
 
     def prepare(self, leaves: Any, prepared: Mapping[str, Any]) -> Any:
         """Prepare its data, given the prepared data of earlier blocks."""
+        return self.given["prepare"].at(prepared)(self._own(leaves))
+
+    def require(self, leaves: Any) -> None:
+        """Check what must hold of all rows together."""
+        if self.function.require is not None:
+            self.function.require(self._own(leaves))
+
+    def _own(self, leaves: Any) -> Any:
         own, columns = leaves, self.columns
         if columns is not None:
             missing = [name for name in columns if not isinstance(leaves, dict) or name not in leaves]
@@ -94,7 +102,7 @@ class Block:
         elif self.function.encode is not None:
             mark = self._labelled("")
             own = {name.removeprefix(mark): leaf for name, leaf in leaves.items() if name.startswith(mark)}
-        return self.given["prepare"].at(prepared)(own)
+        return own
 
     def rows(self, values: Mapping[str, Tensor], data: Any) -> Tensor:
         """Psi (n, q) at the parameters ``values`` of this block and of earlier ones."""

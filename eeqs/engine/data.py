@@ -143,6 +143,8 @@ def _named_columns(data: Data, columns: Sequence[str] | None, skip: set[str]) ->
         raise DataError(f"psi needs the columns {list(columns)}; pass a DataFrame or a mapping of named columns.")
     if isinstance(data, Tensor | np.ndarray):
         data = (data,)
+    if isinstance(data, list) and data and isinstance(data[0], pd.DataFrame | Mapping):
+        raise DataError("a list is read as columns; pass batches as a function of no arguments, lambda: iter(batches).")
     if not isinstance(data, tuple | list):
         raise DataError(f"data is a {type(data).__name__}; pass a DataFrame, a mapping or a tuple of arrays.")
     return {f"data[{position}]": leaf for position, leaf in enumerate(data)}

@@ -89,7 +89,7 @@ def surrogate_gradient(
     """
     level, slope = directional(lambda b: inner(b, data), theta)
     gradient = torch.func.grad(lambda live: surrogate(live, level, data).sum())(level)
-    return -(gradient * slope).flatten(1, -2).sum(dim=1).mT
+    return -(gradient * slope).unsqueeze(1).flatten(1, -2).sum(dim=1).mT
 
 
 def surrogate_jacobian(

@@ -8,7 +8,8 @@ psi is a function of m numbers a row and
           = \sum_i \frac{\partial \psi_i}{\partial \eta_{ib}}\, x_{ib}^\top ,
 
 m pairs of reverse passes and m matrix products in place of p forward passes. What was found is compared with the
-derivative along one direction before it is used.
+derivative along one direction before it is used, on some rows and away from the start, where a part of psi that was
+overlooked may be flat.
 """
 
 from __future__ import annotations
@@ -21,14 +22,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from eeqs.engine.derivative import jacobian_of_mean
-from eeqs.engine.tree import leaves_of
+from eeqs.engine.tree import leaves_of, map_tree
 
 __all__ = ["discovered_jacobian"]
 
 _PRODUCTS = (torch.matmul, torch.mv, Tensor.matmul, Tensor.mv, Tensor.__matmul__)
-# Functions that only look at theta.
-_HARMLESS = {"__get__", "__len__", "size", "dim", "numel", "is_floating_point"}
+# Functions and attributes that only look at theta.
+_HARMLESS = {"__len__", "size", "dim", "numel", "is_floating_point", "shape", "ndim", "dtype", "device"}
 _AGREES = 1e-8
+# Distances of the comparison from the start, in sizes of the indices; the shorter where psi is not finite.
+_SHIFTS = (1.0, 2.0**-10)
+_PROBE = 256
 
 
 class _NotLinearIndexError(Exception):
@@ -54,7 +58,7 @@ class _Watch(TorchFunctionMode):
             self.found.append((design, place))
             return func(*args) if self._given is None else self._given[len(self.found) - 1]
         touched = [self._place(arg) for arg in (*_flat(args), *(kwargs or {}).values())]
-        if any(part is not None for part in touched) and getattr(func, "__name__", "") not in _HARMLESS:
+        if any(part is not None for part in touched) and _name(func) not in _HARMLESS:
             return self._slice(func, args)
         return func(*args, **(kwargs or {}))
 
@@ -71,6 +75,12 @@ class _Watch(TorchFunctionMode):
         part: Tensor = func(*args)
         self._parts.append((part, slice(outer.start + start, outer.start + max(start, stop))))
         return part
+
+
+def _name(func: Any) -> str:
+    """Name of a function, or of the attribute that it reads."""
+    name: str = getattr(func, "__name__", "")
+    return getattr(func.__self__, "__name__", "") if name == "__get__" else name
 
 
 def _flat(args: Any) -> Any:
@@ -91,7 +101,7 @@ def discovered_jacobian(
     psi : callable
         ``psi(theta, data) -> (n, q)``, row i a function of row i of the data.
     theta : Tensor of shape (p,)
-        Where the result is compared with the derivative of psi along one direction.
+        The start: the result is compared with the derivative of psi along one direction close to it.
     data : Any
         Prepared data of ``n`` rows.
     n : int
@@ -107,23 +117,45 @@ def discovered_jacobian(
     def mean_jacobian(b: Tensor, rows: Any) -> Tensor:
         return _jacobian(psi, b, rows)
 
+    away = _away(theta, watch.found)
+    probe = map_tree(lambda leaf: leaf[:_PROBE], data)
+    checks = (_agrees(mean_jacobian, psi, theta + shift * away, probe) for shift in _SHIFTS)
+    return mean_jacobian if next((agrees for agrees in checks if agrees is not None), False) else None
+
+
+def _away(theta: Tensor, found: list[tuple[Tensor, slice]]) -> Tensor:
+    """Direction (p,) in which every index changes by about one, in any units of the columns."""
+    size = torch.zeros_like(theta)
+    for design, place in found:
+        size[place] = torch.maximum(size[place], design.square().mean(dim=0).sqrt())
+    waves = torch.arange(1, len(theta) + 1, dtype=theta.dtype, device=theta.device).cos()
+    return torch.where(size > 0, waves / size, 0.0) / len(theta) ** 0.5
+
+
+def _agrees(
+    mean_jacobian: Callable[[Tensor, Any], Tensor], psi: Callable[[Tensor, Any], Tensor], theta: Tensor, data: Any
+) -> bool | None:
+    """Whether a Jacobian is that of psi along one direction; None where that is not finite."""
     direction = torch.linspace(0.5, 1.0, len(theta), dtype=theta.dtype, device=theta.device)
     reference = torch.func.jvp(lambda b: psi(b, data).mean(dim=0), (theta,), (direction,))[1]
-    try:
-        difference = mean_jacobian(theta, data) @ direction - reference
-    except _NotLinearIndexError:
-        return None
     size = reference.abs().max()
-    return mean_jacobian if bool(difference.abs().max() <= _AGREES * size) and bool(torch.isfinite(size)) else None
+    if not bool(torch.isfinite(size)):
+        return None
+    return bool((mean_jacobian(theta, data) @ direction - reference).abs().max() <= _AGREES * size)
 
 
 def _jacobian(psi: Callable[[Tensor, Any], Tensor], theta: Tensor, data: Any) -> Tensor:
     n = next(leaves_of(data)).shape[0]
-    with _Watch(theta, n) as watch:
-        psi(theta, data)
-    given = tuple((design @ theta[place]).requires_grad_() for design, place in watch.found)
-    with torch.enable_grad(), _Watch(theta, n, given):
-        values = psi(theta, data)
+    try:
+        with _Watch(theta, n) as watch:
+            psi(theta, data)
+        given = tuple((design @ theta[place]).requires_grad_() for design, place in watch.found)
+        with torch.enable_grad(), _Watch(theta, n, given):
+            values = psi(theta, data)
+    except _NotLinearIndexError:
+        given = ()
+    if not given or not values.requires_grad:  # another branch of psi than where they were found
+        return jacobian_of_mean(psi, theta, data)
     total = values.new_zeros(values.shape[1], len(theta)).detach()
     for slope, (design, place) in zip(_slopes(values, given), watch.found, strict=True):
         total[:, place] += slope.mT @ design

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.data import Data, as_sample, text_columns
-from eeqs.engine.errors import PsiError
+from eeqs.engine.errors import DataError, PsiError
 from eeqs.engine.evaluate import Problem, read_batch
 from eeqs.engine.psi import EstimatingFunction, PsiLike, as_psi
-from eeqs.engine.stream import as_stream, is_stream
+from eeqs.engine.stream import as_stream, batch_at, is_stream
 from eeqs.engine.tree import leaves_of, map_tree
 
 __all__ = ["as_problem", "as_theta", "check_psi"]
@@ -30,6 +30,8 @@ def as_problem(psi: PsiLike, data: Data, *, batched: bool = False, groups: tuple
         See `eeqs.engine.data.as_sample`; also if a psi that needs all rows at once is given batches.
     """
     function = as_psi(psi)
+    if batched and function.counts is not None:
+        raise PsiError("frequency weights are for one data set; use probability weights for replicates.")
     if is_stream(data):
         return _stream_problem(function, data, groups)
     sample = as_sample(
@@ -39,6 +41,8 @@ def as_problem(psi: PsiLike, data: Data, *, batched: bool = False, groups: tuple
         batched=batched,
     )
     first = next(iter(sample.leaves.values() if isinstance(sample.leaves, dict) else sample.leaves))
+    if function.require is not None:
+        function.require(sample.leaves)
     prepared = function.prepare(sample.leaves)
     return Problem(function, prepared, sample.n, sample.replicates, first.device, sample.index, data)
 
@@ -53,9 +57,31 @@ def _stream_problem(psi: EstimatingFunction, data: Any, groups: tuple[Any, ...])
         None if wanted is None else (*wanted, *labels),
         lambda batch: read_batch(psi, batch, groups).n,
     )
-    first = read_batch(psi, next(iter(stream)), groups)
-    device = next(leaves_of(first.leaves)).device
-    return Problem(psi, stream, stream.n, None, device)
+    batch = next(iter(stream), None)
+    if batch is None:
+        raise DataError("the batches were gone when they were read again; return a fresh iterator every time.")
+    first = read_batch(psi, batch, groups)
+    _check_prepare(psi, first.leaves)
+    return Problem(psi, stream, stream.n, None, next(leaves_of(first.leaves)).device)
+
+
+def _check_prepare(psi: EstimatingFunction, leaves: Any) -> None:
+    """Compare half the rows prepared alone with the same rows of all prepared: every batch is prepared on its own."""
+    with batch_at(0):
+        whole = psi.prepare(leaves)
+    half = next(leaves_of(leaves)).shape[0] // 2
+    if half == 0:
+        return
+    try:
+        part = psi.prepare(map_tree(lambda leaf: leaf[:half], leaves))
+    except DataError:  # too few rows for it, which another batch may not have
+        return
+    pairs = zip(leaves_of(part), leaves_of(whole), strict=True)
+    if not all(a.shape == b[:half].shape and torch.allclose(a, b[:half], rtol=1e-8, atol=0) for a, b in pairs):
+        raise PsiError(
+            "prepare makes a row of this psi depend on other rows of the data, and batches are prepared one by one; "
+            "compute what is common to all rows before, or pass data that fit in memory."
+        )
 
 
 def as_theta(problem: Problem, theta: Any) -> Tensor:
@@ -63,7 +89,7 @@ def as_theta(problem: Problem, theta: Any) -> Tensor:
     if theta is None:
         if problem.psi.start is None:
             raise PsiError("theta0 is missing and psi has no start of its own; pass starting values of length p.")
-        theta = problem.psi.start(next(problem.blocks()).data if problem.streamed else problem.data)
+        theta = problem.psi.start(_first_rows(problem) if problem.streamed else problem.data)
     array = theta if isinstance(theta, Tensor) else torch.from_numpy(np.array(theta, dtype=np.float64))
     tensor = array.detach().to(device=problem.device, dtype=torch.float64, copy=True)
     expected = 1 if problem.replicates is None else 2
@@ -79,6 +105,17 @@ def as_theta(problem: Problem, theta: Any) -> Tensor:
     if not bool(torch.isfinite(tensor).all()):
         raise PsiError("theta has NaN or infinite entries; pass finite starting values.")
     return tensor
+
+
+def _first_rows(problem: Problem) -> Any:
+    """Rows to start from: the first block with several for every parameter, or the longest there is."""
+    longest = None
+    for rows in problem.blocks():
+        longest = rows if longest is None or rows.n > longest.n else longest
+        if longest.n >= 10 * len(problem.psi.names):
+            break
+    assert longest is not None  # noqa: S101 - data has rows
+    return longest.data
 
 
 def check_psi(problem: Problem, theta: Tensor, *, equations: int | None) -> int:
@@ -112,7 +149,7 @@ def check_psi(problem: Problem, theta: Tensor, *, equations: int | None) -> int:
         if not bool(torch.isfinite(values).all()):
             raise_not_finite(problem, theta)
         if n < problem.n or problem.streamed:
-            _check_separable(problem, theta, rows.data)
+            _check_separable(problem, theta, rows.data if problem.streamed else problem.data)
     return q
 
 
@@ -138,14 +175,20 @@ def raise_not_finite(problem: Problem, theta: Tensor) -> None:
 
 
 def _check_separable(problem: Problem, theta: Tensor, data: Any) -> None:
-    """Compare psi on a few rows with psi on their halves: rows are only read in blocks when they do not interact."""
-    probe = map_tree(lambda leaf: leaf[: 2 * _PROBE], data)
+    """Compare psi on a few rows with psi on their halves: rows are only read in blocks when they do not interact.
+
+    The rows are spread over the data, for neighbours may be alike: in sorted data a mean is the same in both halves.
+    """
+    step = max(1, next(leaves_of(data)).shape[0] // (2 * _PROBE))
+    probe = map_tree(lambda leaf: leaf[::step][: 2 * _PROBE], data)
     n = next(leaves_of(probe)).shape[0]
+    if n == 1:
+        return
     whole = problem.psi.psi(theta, probe)
     first = problem.psi.psi(theta, map_tree(lambda leaf: leaf[: n // 2], probe))
     second = problem.psi.psi(theta, map_tree(lambda leaf: leaf[n // 2 :], probe))
-    halves = torch.cat([first, second])
-    if not torch.allclose(whole, halves, rtol=1e-8, atol=1e-10 * float(whole.abs().max())):
+    size = whole.abs()
+    if not bool(((whole - torch.cat([first, second])).abs() <= 1e-8 * size + 1e-10 * size.amax(dim=0)).all()):
         raise PsiError(
             "a row of psi depends on other rows of the data, which are read in blocks; compute what is common to all "
             "rows before, make it a parameter, or pass EstimatingFunction(psi, separable=False)."

@@ -69,8 +69,8 @@ class Status(Enum):
     )
     STALLED = (
         "stalled",
-        "no step reduces the scaled mean of psi: a local minimum of its norm that is not a root",
-        "try other starting values; if all of them stall, the equations may have no root on this sample",
+        "no step reduces the scaled mean of psi: a minimum of its norm, or a step function, whose derivative is zero",
+        "try other starting values, which stall too with no root on this sample; solve medians by moments.quantile",
     )
     SINGULAR = (
         "singular",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from eeqs.engine.discover import discovered_jacobian
 from eeqs.engine.errors import DataError, PsiError
 from eeqs.engine.linear_index import weighted_products
 from eeqs.engine.psi import EstimatingFunction
-from eeqs.engine.stream import LabelCodes, Stream
+from eeqs.engine.stream import LabelCodes, Stream, batch_at
 from eeqs.engine.tree import leaves_of, map_tree
 
 __all__ = ["Moments", "Problem", "Rows", "read_batch"]
@@ -84,9 +85,10 @@ class Problem:
         """Observations: rows, or the sum of their frequency weights."""
         if self.psi.counts is None:
             return self.n
-        if self.replicates is not None:
-            raise PsiError("frequency weights are for one data set; use probability weights for replicates.")
-        return float(sum(rows.counts.sum() for rows in self.blocks() if rows.counts is not None))
+        total = float(sum(rows.counts.sum() for rows in self.blocks() if rows.counts is not None))
+        if total == 0:
+            raise DataError("all frequency weights are zero.")
+        return total
 
     def blocks(self, groups: tuple[Any, ...] = ()) -> Iterator[Rows]:
         """Blocks of rows in order, with the codes of the cluster labels in ``groups``."""
@@ -100,10 +102,12 @@ class Problem:
         encoders = [LabelCodes(by) for by in groups]
         seen = 0
         for batch in stream:
-            codes = tuple(encoder(batch).to(self.device) for encoder in encoders)
-            sample = read_batch(self.psi, batch, groups)
+            with batch_at(seen):
+                codes = tuple(encoder(batch).to(self.device) for encoder in encoders)
+                sample = read_batch(self.psi, batch, groups)
+                prepared = self.psi.prepare(sample.leaves)
             seen += sample.n
-            yield from self._sliced(self.psi.prepare(sample.leaves), sample.n, codes)
+            yield from self._sliced(prepared, sample.n, codes)
         if seen != self.n:
             raise DataError(f"the stream gave {self.n} rows on the first pass and {seen} now; it must be repeatable.")
         for encoder in encoders:
@@ -127,8 +131,14 @@ class Problem:
     def _block_rows(self, data: Any, n: int) -> int:
         if not self.psi.separable or self.psi.root is not None or n <= _FEWEST_ROWS:
             return n
-        width = sum(leaf[0].numel() for leaf in leaves_of(data))
-        return max(_FEWEST_ROWS, _BLOCK_NUMBERS // width)
+        shapes = [tuple(leaf.shape) for leaf in leaves_of(data)]
+        if any(shape[:1] != (n,) for shape in shapes):
+            raise PsiError(
+                f"prepare made tensors of shapes {shapes} from {n} rows, and they are read in blocks of rows; give "
+                "each the leading axis n, or pass EstimatingFunction(psi, separable=False)."
+            )
+        width = sum(math.prod(shape[1:]) for shape in shapes)
+        return max(_FEWEST_ROWS, _BLOCK_NUMBERS // max(1, width))
 
     def rows_of_psi(self, theta: Tensor, rows: Rows) -> Tensor:
         """Psi (b, q) of a block of rows."""
@@ -170,6 +180,8 @@ class Problem:
         if self.psi.linear is not None:
             return self._linear_sums(theta, rows, jacobian=True)[2]
         if rows.counts is not None:
+            if not bool(rows.counts.any()):  # a block of rows that stand for none
+                return theta.new_zeros(self.rows_of_psi(theta, rows).shape[-1], len(theta))
             return jacobian_of_mean(self.psi.psi, theta, rows.data, rows.counts) * rows.counts.sum()
         closed = self.psi.mean_jacobian or self._discovered(theta, rows)
         if closed is not None:
@@ -203,6 +215,10 @@ class Problem:
         if self.psi.linear is not None:
             return self._linear_sums(theta, rows, jacobian=jacobian)
         values = self.rows_of_psi(theta, rows)
+        if len(values) != rows.n:  # the first block was checked at the door
+            raise PsiError(
+                f"psi returned {len(values)} rows for a block of {rows.n}; it must return one a row of data."
+            )
         counted = values if rows.counts is None else rows.counts[:, None] * values
         sums = [counted.sum(dim=0), (counted * values).sum(dim=0)]
         return [*sums, self._block_jacobian(theta, rows)] if jacobian else sums

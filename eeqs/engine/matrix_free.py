@@ -2,7 +2,7 @@ r"""Roots and linear functionals without a Jacobian matrix, for theta with tens 
 
 Newton steps and :math:`u = A^{-\top} c` are solved by Krylov methods that need products with the Jacobian only: for a
 linear-index psi two passes over the design, otherwise one forward- or reverse-mode pass. The interval of
-:math:`c^\top \theta` follows from the scalar rows :math:`u^\top \psi_i`, whose meat is that of any `CovarianceKind`:
+:math:`c^\top \theta` follows from the scalar rows :math:`u^\top \psi_i` and their meat:
 
 .. math:: c^\top V c = \frac1n u^\top B u, \qquad A^\top u = c .
 
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special
 from scipy.sparse import linalg
 from torch import Tensor
 
@@ -34,6 +35,10 @@ __all__ = ["Functional", "estimate_functional"]
 _TIGHT = 1e-10
 # Relative residual of a Newton step's system; the outer iteration corrects what it leaves.
 _LOOSE = 1e-2
+# Where LSMR gives up on a solution; a larger value would end it early on collinear columns.
+_NO_SOLUTION = 1e-13
+# Covariances that need more than the rows of psi, by the start of their labels.
+_NEED_PARAMETERS = ("HC1", "HC2", "HC3", "CR1S", "CR2", "CR3", "CV3", "FG", "bootstrap")
 # Shortest fraction of a Newton step before the search is given up.
 _SHORTEST = 2.0**-20
 
@@ -69,11 +74,9 @@ class Functional:
 
     def conf_int(self, alpha: float = 0.05) -> tuple[float, float]:
         """Return the normal interval of level ``1 - alpha``."""
-        from scipy import stats
-
         if not 0 < alpha < 1:
             raise ValueError(f"alpha is {alpha}; pass a number between 0 and 1, such as 0.05 for 95 % intervals.")
-        half = float(stats.norm.isf(alpha / 2)) * self.se
+        half = -float(special.ndtri(alpha / 2)) * self.se
         return self.estimate - half, self.estimate + half
 
 
@@ -101,7 +104,7 @@ def estimate_functional(
     theta0 : array of shape (p,), optional
         Starting values; defaults to the start of psi.
     cov : str or CovarianceKind
-        A covariance that needs the rows of psi only: HC0, HC1, clusters, HAC.
+        One of rows: HC0, clusters by CR0 or CR1, or HAC, whose automatic bandwidth is then that of the functional.
     symmetric : bool, optional
         Whether the Jacobian is symmetric and negative definite, as of the gradient of a convex loss: conjugate
         gradients then, LSMR otherwise. Defaults to True for a linear index without instruments of its own, else False.
@@ -114,6 +117,8 @@ def estimate_functional(
     ------
     SolverError
         If the equation was not solved.
+    ValueError
+        If ``cov`` needs the parameters, leverages or refits.
     SingularBreadError
         If the functional is not determined by the equations: no u solves :math:`A^\top u = c`.
 
@@ -123,8 +128,8 @@ def estimate_functional(
     Eisenstat & Steihaug 1982, SIAM J. Numer. Anal. 19) and shortened until the scaled norm falls.
     """
     kind = as_covariance(cov)
-    if kind.label.startswith(("HC1", "HC2", "HC3", "CR1S")):
-        raise ValueError(f"{kind.label} needs all parameters or leverages; matrix-free use HC0, CR0, CR1 or HAC.")
+    if kind.label.startswith(_NEED_PARAMETERS):
+        raise ValueError(f"{kind.label} needs parameters, leverages or refits; matrix-free use HC0, CR0, CR1 or HAC.")
     problem = as_problem(psi, data, groups=kind.groups)
     theta = as_theta(problem, theta0)
     check_psi(problem, theta, equations=len(theta))
@@ -233,7 +238,7 @@ class _Search:
         if self._symmetric:
             solution: np.ndarray = linalg.cg(operator, target, rtol=relative, maxiter=limit)[0]
         else:
-            solution = linalg.lsmr(operator, target, atol=relative, btol=relative, maxiter=limit)[0]
+            solution = linalg.lsmr(operator, target, atol=_NO_SOLUTION, btol=relative, conlim=0, maxiter=limit)[0]
         return solution
 
 

@@ -32,7 +32,7 @@ __all__ = ["Iterate", "find_root"]
 ROUNDING = 2.0**-46
 # Residual, in standard errors, that is good enough when rounding in psi forbids anything better.
 ROUNDING_RESIDUAL = 1e-5
-# Relative Newton step at which theta no longer moves.
+# Relative Newton step at which theta no longer moves: what it changes in every equation, over the terms there.
 STILL = 1e-15
 # Relative Newton step that is only rounding when psi is rounding too.
 PERFECT_FIT = 1e-12
@@ -127,7 +127,7 @@ def _advance(problem: Problem, now: Iterate, step: np.ndarray, cheap: bool, tole
     at = _evaluate(problem, trial, jacobian=cheap)
     unit, mean = now.unit(), _exact(at.mean, now.jacobian, trial)
     ratio = np.square(mean / unit).sum() / np.square(now.mean / unit).sum()
-    if not ratio < 1:  # NaN is not accepted either
+    if not (ratio < 1 and np.isfinite(trial).all()):  # a NaN ratio is not accepted either; the sign of NaN is zero
         now.slow += 1
         if now.age > 0:
             _refresh(problem, now)
@@ -171,7 +171,7 @@ def _outcome(now: Iterate, residual: float, moved: float, tolerance: float) -> S
 
 
 def _step(now: Iterate, minimum_norm: bool) -> tuple[np.ndarray, float]:
-    """Damped step (p,) and its size relative to theta, in the units of the scaled equations."""
+    """Damped step (p,) and what it moves in the terms of an equation, relative to them."""
     scale = now.unit()
     scaled = now.jacobian / scale[:, None]
     size = np.ones(len(scale)) if minimum_norm else _column_norms(scaled)
@@ -188,10 +188,10 @@ def _step(now: Iterate, minimum_norm: bool) -> tuple[np.ndarray, float]:
             solution = np.linalg.solve(normal, scaled.T @ right)
     except np.linalg.LinAlgError:
         return np.full_like(scale, np.nan), np.inf
-    length = np.sqrt(solution @ solution)
-    reach = np.sqrt(np.square(size * now.theta).sum())
-    moved = 0.0 if length == 0 else float(length / reach) if reach > 0 else np.inf
-    return solution / size, np.inf if np.isnan(moved) else moved
+    step: np.ndarray = solution / size
+    change, terms = (np.abs(now.jacobian) @ np.abs(part) for part in (step, now.theta))
+    moved = float(np.where(change == 0, 0.0, change / terms).max())
+    return step, np.inf if np.isnan(moved) else moved
 
 
 def _broyden(jacobian: np.ndarray, step: np.ndarray, change: np.ndarray, scale: np.ndarray) -> np.ndarray:

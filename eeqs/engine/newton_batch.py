@@ -82,7 +82,7 @@ class Newton:
         mean = _exact(mean, live["jacobian"], trial)
         unit = self._unit()
         ratio = (mean / unit).square().sum(1) / (live["mean"] / unit).square().sum(1)
-        accepted = ratio < 1  # false for NaN
+        accepted = (ratio < 1) & torch.isfinite(trial).all(1)  # false for NaN; the sign of NaN is zero
         update = accepted & (ratio <= CONTRACTED) & (live["damping"] == 0) & (self._problem.psi.linear is None)
         broyden = _broyden(live["jacobian"], step, mean - live["mean"], unit)
         live["jacobian"] = torch.where(update[:, None, None], broyden, live["jacobian"])
@@ -164,7 +164,7 @@ class Newton:
 
 
 def _step(jacobian: Tensor, mean: Tensor, scale: Tensor, damping: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Damped step (R, p) and its size relative to theta, in the units of the scaled equations."""
+    """Damped step (R, p) and what it moves in the terms of an equation, relative to them."""
     scale = _unit(scale, jacobian, x)
     scaled = jacobian / scale[:, :, None]
     size = _column_norms(scaled)
@@ -175,10 +175,10 @@ def _step(jacobian: Tensor, mean: Tensor, scale: Tensor, damping: Tensor, x: Ten
     system = torch.where(newton, scaled, scaled.mT @ scaled + damping[:, None, None] * identity)
     right = torch.where(newton, right, scaled.mT @ right)
     solution = torch.linalg.solve_ex(system, right)[0][:, :, 0]
-    length = torch.linalg.vector_norm(solution, dim=1)
-    reach = torch.linalg.vector_norm(size * x, dim=1)
-    moved = torch.where(length == 0, 0.0, length / reach)  # a step that is NaN has not come to rest
-    return solution / size, torch.nan_to_num(moved, nan=torch.inf)
+    step = solution / size
+    change = _terms(jacobian, step)
+    moved = torch.where(change == 0, 0.0, change / _terms(jacobian, x)).amax(1)
+    return step, torch.nan_to_num(moved, nan=torch.inf)  # a step that is NaN has not come to rest
 
 
 def _broyden(jacobian: Tensor, step: Tensor, change: Tensor, scale: Tensor) -> Tensor:

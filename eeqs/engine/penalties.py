@@ -74,11 +74,10 @@ def ridge(
     ----------
     Hoerl & Kennard (1970) Technometrics 12.
     """
-    weights = _strengths(as_psi(psi), strength, free)
-    target = torch.as_tensor(centre, dtype=torch.float64)
+    weights, distance = _strengths(as_psi(psi), strength, free), _distances(centre)
 
     def gradient(theta: Tensor) -> Tensor:
-        return weights(theta) * (theta - target.to(theta.device))
+        return weights(theta) * distance(theta)
 
     return penalise(psi, gradient)
 
@@ -114,11 +113,10 @@ def bridge(
         raise ValueError(
             f"exponent is {exponent}; an estimating equation needs a differentiable penalty, exponent > 1."
         )
-    weights = _strengths(as_psi(psi), strength, free)
-    target = torch.as_tensor(centre, dtype=torch.float64)
+    weights, distance = _strengths(as_psi(psi), strength, free), _distances(centre)
 
     def gradient(theta: Tensor) -> Tensor:
-        shifted = theta - target.to(theta.device)
+        shifted = distance(theta)
         size = shifted.abs()
         safe = torch.where(size > 0, size, 1.0)  # the power of an exact zero has no derivative to multiply by zero
         return weights(theta) * exponent * torch.where(size > 0, safe ** (exponent - 1) * shifted.sign(), 0.0)
@@ -128,6 +126,7 @@ def bridge(
 
 def _strengths(psi: EstimatingFunction, strength: Any, free: Sequence[str]) -> Callable[[Tensor], Tensor]:
     """Penalties (p,), once p is known."""
+    free = (free,) if isinstance(free, str) else free
     given = torch.as_tensor(strength, dtype=torch.float64)
     if bool((given < 0).any()) or not bool(torch.isfinite(given).all()):
         raise ValueError(f"strength is {strength}; a penalty needs finite values of zero or more.")
@@ -140,3 +139,19 @@ def _strengths(psi: EstimatingFunction, strength: Any, free: Sequence[str]) -> C
         return given.to(theta.device)
 
     return weights
+
+
+def _distances(centre: Any) -> Callable[[Tensor], Tensor]:
+    """Distances (p,) of theta from the centre."""
+    target = torch.as_tensor(centre, dtype=torch.float64)
+    if not bool(torch.isfinite(target).all()):
+        raise ValueError(f"centre is {centre}; pass finite values.")
+
+    def distance(theta: Tensor) -> Tensor:
+        if target.ndim and target.shape != theta.shape:
+            raise ValueError(
+                f"centre has shape {tuple(target.shape)} and theta {tuple(theta.shape)}; pass one or one each."
+            )
+        return theta - target.to(theta.device)
+
+    return distance

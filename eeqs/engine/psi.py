@@ -51,6 +51,9 @@ class EstimatingFunction:
         ``prepare(leaves) -> prepared``, run once before solving: validates values (raising
         `eeqs.engine.errors.DataError`) and builds what every evaluation needs, such as a design matrix.
         Leaves are (n, ...) or (R, n, ...); the result keeps those leading axes.
+    require : callable or None
+        ``require(leaves)``, raising `DataError` unless what must hold of all rows together does, such as that a weight
+        is above zero. It is not run on batches, of which one may well have no such row.
     start : callable or None
         ``start(prepared) -> (p,)``, or (R, p) for replicates; the default starting values.
     mean_jacobian : callable or None
@@ -89,6 +92,7 @@ class EstimatingFunction:
     counts: Callable[[Any], Tensor] | None = None
     penalty: Callable[[Tensor], Tensor] | None = None
     numerical: bool = False
+    require: Callable[[Any], None] | None = None
 
     def __call__(self, theta: Tensor, data: Any) -> Tensor:
         """Evaluate psi on tensors: (p,) and leaves of n rows to (n, p)."""

@@ -75,8 +75,8 @@ def induced_smoothing(
     Raises
     ------
     PsiError
-        If psi has parameters of its own root finder, or ``start`` and ``scale`` differ in length or a scale is not
-        positive.
+        If psi has a root finder of its own or frequency weights, ``start`` and ``scale`` differ in length, or a scale
+        is not positive.
 
     Notes
     -----
@@ -86,6 +86,8 @@ def induced_smoothing(
     inner = as_psi(psi)
     if inner.root is not None:
         raise PsiError("this psi has a root finder of its own; induced smoothing is for one that has none.")
+    if inner.counts is not None:
+        raise PsiError("induced smoothing takes no frequency weights; repeat the rows, or use probability weights.")
     first, spread = (torch.as_tensor(v, dtype=torch.float64).reshape(-1) for v in (start, scale))
     if first.shape != spread.shape or bool((spread <= 0).any()):
         raise PsiError(f"start has {len(first)} values and scale {len(spread)}; they need as many, scales above zero.")
@@ -103,6 +105,7 @@ def induced_smoothing(
         mean_jacobian=smoothed.bread,
         root=lambda data: smoothed.root(first, data),
         encode=inner.encode,
+        require=inner.require,
     )
 
 

@@ -96,6 +96,7 @@ def stack(**blocks: PsiLike) -> EstimatingFunction:
         counts=chain.counts if counted else None,
         penalty=chain.penalty if any(function.penalty is not None for function in functions) else None,
         numerical=any(function.numerical for function in functions),
+        require=chain.require,
     )
 
 
@@ -122,6 +123,10 @@ class _Chain:
         if not isinstance(data, Mapping | pd.DataFrame):
             raise DataError(f"a formula needs named columns; pass a DataFrame, not a {type(data).__name__}.")
         return {name: column for block in self.blocks for name, column in block.encode(data).items()}
+
+    def require(self, leaves: Any) -> None:
+        for block in self.blocks:
+            block.require(leaves)
 
     def prepare(self, leaves: Any) -> dict[str, Any]:
         prepared: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from eeqs.engine.errors import DataError
 
-__all__ = ["LabelCodes", "Stream", "as_stream", "is_stream"]
+__all__ = ["LabelCodes", "Stream", "as_stream", "batch_at", "is_stream"]
 
 # Rows of a parquet batch: large enough that the work on a batch outweighs its set-up, small beside memory.
 _BATCH_ROWS = 2**17
@@ -65,6 +66,7 @@ def as_stream(data: Any, columns: Sequence[str] | None, count: Callable[[Any], i
     ------
     DataError
         If the path does not exist, a column is missing, the iterator can be read only once, or there are no rows.
+        Batches without rows are passed over.
     """
     if isinstance(data, str | Path):
         stream = _parquet(Path(data), columns)
@@ -74,11 +76,41 @@ def as_stream(data: Any, columns: Sequence[str] | None, count: Callable[[Any], i
                 "this iterator can be read only once, and solving reads the data many times; pass a function that "
                 "returns a fresh iterator, or an object that can be iterated again."
             )
-        opener: Callable[[], Iterator[Any]] = (lambda: iter(data())) if callable(data) else lambda: iter(data)
-        stream = Stream(opener, sum(count(batch) for batch in opener()))
+        stream = Stream(lambda: _batches(data), _count(_batches(data), count))
     if stream.n == 0:
         raise DataError("data has no rows.")
     return stream
+
+
+def _batches(data: Any) -> Iterator[Any]:
+    """Batches that have rows."""
+    source = data() if callable(data) else data
+    if not isinstance(source, Iterable):
+        raise DataError(f"the function passed as data returned a {type(source).__name__}; return batches of rows.")
+    return (batch for batch in source if not _is_empty(batch))
+
+
+def _is_empty(batch: Any) -> bool:
+    if isinstance(batch, Mapping | tuple | list):
+        batch = next(iter(batch.values() if isinstance(batch, Mapping) else batch), ())
+    return hasattr(batch, "__len__") and len(batch) == 0
+
+
+def _count(batches: Iterator[Any], count: Callable[[Any], int]) -> int:
+    total = 0
+    for batch in batches:
+        with batch_at(total):
+            total += count(batch)
+    return total
+
+
+@contextmanager
+def batch_at(row: int) -> Iterator[None]:
+    """Say in which batch bad data is, for its rows are numbered from the start of the batch."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"in the batch that starts at row {row}: {error}") from error
 
 
 def _parquet(path: Path, columns: Sequence[str] | None) -> Stream:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -49,17 +49,7 @@ def weight(psi: PsiLike, column: str, kind: str = "probability") -> EstimatingFu
     if inner.counts is not None:
         raise PsiError("psi already has frequency weights; multiply the two columns and weight once.")
 
-    def prepare(data: Any) -> Any:
-        if not isinstance(data, dict) or column not in data:
-            raise DataError(f'weights "{column}" are not a column of the data; pass a DataFrame or a mapping with it.')
-        weights = data[column]
-        if bool((weights < 0).any()) or not bool((weights > 0).any(dim=-1).all()):
-            raise DataError(f'weights "{column}" must be non-negative, with at least one above zero.')
-        if kind == "frequency" and bool((weights != weights.round()).any()):
-            raise DataError(f'frequency weights "{column}" must be whole numbers; use kind="probability" for others.')
-        rest = data if inner.columns is None else {name: data[name] for name in inner.columns}
-        return weights, inner.prepare(rest)
-
+    read = _Column(inner, column, kind)
     columns = None if inner.columns is None else tuple(dict.fromkeys((*inner.columns, column)))
     first = inner.start
     frequency = kind == "frequency"
@@ -67,12 +57,50 @@ def weight(psi: PsiLike, column: str, kind: str = "probability") -> EstimatingFu
         inner,
         psi=(lambda theta, data: inner.psi(theta, data[1])) if frequency else _weighted_psi(inner),
         columns=columns,
-        prepare=prepare,
+        prepare=read.prepare,
+        require=read.require,
         start=None if first is None else lambda data: first(data[1]),
         mean_jacobian=None,
         linear=None if inner.linear is None else _weighted_index(inner.linear, frequency),
         counts=(lambda data: data[0]) if frequency else None,
     )
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The column of weights of an estimating function."""
+
+    inner: EstimatingFunction
+    name: str
+    kind: str
+
+    def prepare(self, leaves: Any) -> Any:
+        weights = self._weights(leaves)
+        if bool((weights < 0).any()):
+            raise DataError(f'weights "{self.name}" must be non-negative, with at least one above zero.')
+        if self.kind == "frequency" and bool((weights != weights.round()).any()):
+            raise DataError(
+                f'frequency weights "{self.name}" must be whole numbers; use kind="probability" for others.'
+            )
+        return weights, self.inner.prepare(self._rest(leaves))
+
+    def require(self, leaves: Any) -> None:
+        if bool((self._weights(leaves) == 0).all(dim=-1).any()):
+            raise DataError(f'weights "{self.name}" must be non-negative, with at least one above zero.')
+        if self.inner.require is not None:
+            self.inner.require(self._rest(leaves))
+
+    def _weights(self, leaves: Any) -> Tensor:
+        if not isinstance(leaves, dict) or self.name not in leaves:
+            raise DataError(
+                f'weights "{self.name}" are not a column of the data; pass a DataFrame or a mapping with it.'
+            )
+        weights: Tensor = leaves[self.name]
+        return weights
+
+    def _rest(self, leaves: Any) -> Any:
+        names = self.inner.columns
+        return leaves if names is None else {name: leaves[name] for name in names}
 
 
 def _weighted_psi(inner: EstimatingFunction) -> Any:

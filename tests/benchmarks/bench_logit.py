@@ -7,14 +7,16 @@ delicatessen where they take minutes, ``--out FILE`` writes a CSV.
 The floor is Newton with analytic derivatives in numpy. An evaluation needs the index and the score (2 n p operations
 each), n exponentials, and the Hessian, 2 n p^2 operations as a matrix product that does not use its symmetry: 2.4e8
 operations and 1e6 exponentials at n = 1e6, p = 10, some 30 ms at 10 operations and a fifth of an exponential a
-nanosecond, over 8 n (p + 1) = 88 MB of data, 15 ms at 6 GB/s. numpy writes and reads the weighted design besides, 160 MB,
-which costs as much again. Six evaluations and the meat are then about half a second. At n = 2e4, p = 100 the matrix
+nanosecond, over 8 n (p + 1) = 88 MB of data, 15 ms at 6 GB/s. numpy writes and reads the weighted design besides, 160
+MB, which costs as much again. Six evaluations and the meat are then about half a second. At n = 2e4, p = 100 the matrix
 product is 4e8 operations an evaluation, and all else is small.
 
-Memory: the estimates need p^2 numbers, so nothing above the data grows with n when rows are read in blocks. One weighted
-copy of the design, as in numpy, is 8 n p bytes; a design stacked from columns is another, which makes the bound of
-2 n p 8 bytes. A fit at n = 200, p = 3 is six passes over 6.4 kB, some 60 microseconds in numpy, nearly all of it calls;
-what is above that is overhead.
+Memory: the estimates need p^2 numbers, so nothing above the data grows with n when rows are read in blocks. One
+weighted copy of the design, as in numpy, is 8 n p bytes; a design stacked from columns is another, which makes the
+bound of 2 n p 8 bytes.
+
+A fit at n = 200, p = 3 is six passes over 6.4 kB, some 60 microseconds in numpy, nearly all of it calls; what is above
+that is overhead.
 """
 
 from __future__ import annotations
@@ -215,7 +217,7 @@ def main() -> None:
     installed = find_spec("delicatessen") is not None
     if not installed:
         console.print("delicatessen is not installed; its rows are left out.")
-    for n, p in (SMALL, *((max(SMALL[0], round(options.scale * n)), p) for n, p in SIZES)):
+    for n, p in (SMALL, *((max(10 * p, round(options.scale * n)), p) for n, p in SIZES)):
         rows = size_rows(n, p, slow=options.slow)
         console.print(as_table(f"logistic regression with HC0, n = {n:,}, p = {p}", rows))
         every += rows

@@ -108,3 +108,72 @@ def test_poisoned_reverse_mode_falls_back(leaves):
     assert found is not None
     torch.testing.assert_close(found(theta, data), -data["X"].mT @ data["X"] / N, rtol=1e-12, atol=1e-13)
     assert eeqs.solve(psi, data, np.zeros(3)).converged
+
+
+FOOLING = {
+    # Flat at the start, and seen only away from it.
+    "theta by an attribute": lambda t, d: _column(d["y"] - d["X"] @ t, d["X"]) - 0.3 * t.real**2,
+    "rows that interact": lambda t, d: _column(d["y"] - d["X"] @ t - (d["X"] @ t).mean() ** 2, d["X"]),
+    "theta through a transpose": lambda t, d: _column(d["y"] - d["X"] @ t - (d["X"] @ t.T.clone()) ** 2, d["X"]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The use of `x.T`")
+@pytest.mark.parametrize("name", FOOLING)
+def test_fooling_at_the_start_is_caught_away_from_it(leaves, name):
+    psi, start = FOOLING[name], torch.zeros(3, dtype=torch.float64)
+    assert discovered_jacobian(psi, start, leaves, N) is None
+    theta = torch.full((3,), 0.2, dtype=torch.float64)
+    bread = eeqs.bread(psi, theta, {key: leaves[key] for key in ("y", "X")})
+    torch.testing.assert_close(bread, jacobian_of_mean(psi, theta, leaves), rtol=1e-12, atol=1e-13)
+
+
+def test_attributes_that_only_describe_theta_do_no_harm(leaves):
+    def psi(t, d):
+        assert t.shape == (3,)
+        assert t.ndim == len(t.shape)
+        zero = torch.zeros(len(d["y"]), dtype=t.dtype, device=t.device)
+        return _column(d["y"] - d["X"] @ t + zero, d["X"])
+
+    assert discovered_jacobian(psi, torch.zeros(3, dtype=torch.float64), leaves, N) is not None
+
+
+def test_another_branch_is_differentiated_as_it_is(leaves):
+    """A branch of Python code that the start does not take uses theta in other ways, or not at all."""
+    for other in (lambda t, d: d["X"] * t, lambda _, d: d["X"]):
+
+        def psi(t, d, other=other):
+            index = d["X"] @ t
+            return _column(d["y"] - index, d["X"]) if float(index.detach().abs().max()) < 1e3 else other(t, d)
+
+        found = discovered_jacobian(psi, torch.zeros(3, dtype=torch.float64), leaves, N)
+        assert found is not None
+        theta = torch.full((3,), 1e4, dtype=torch.float64)
+        exact = jacobian_of_mean(other, theta, leaves)
+        torch.testing.assert_close(found(theta, leaves), exact, rtol=1e-12, atol=1e-13)
+
+
+_LINKS = st.sampled_from([torch.sigmoid, torch.tanh, torch.sin, torch.exp, torch.square])
+
+
+@given(links=st.lists(_LINKS, min_size=1, max_size=3), seed=st.integers(0, 2**16), shared=st.booleans())
+def test_generated_psis(links, seed, shared):
+    """Sums and products of links of several indices, of slices of theta or of all of it."""
+    generator = torch.Generator().manual_seed(seed)
+    m = len(links)
+    X = 0.5 * torch.randn(m, 30, 2, generator=generator, dtype=torch.float64)
+    p = 2 if shared else 2 * m
+    theta = torch.randn(p, generator=generator, dtype=torch.float64)
+    weights = torch.randn(30, p, generator=generator, dtype=torch.float64)
+
+    def psi(t, d):
+        levels = [link(d[f"X{k}"] @ (t if shared else t[2 * k : 2 * k + 2])) for k, link in enumerate(links)]
+        total, product = sum(levels), torch.stack(levels).prod(dim=0)
+        return total[:, None] * d["w"] + product[:, None] * d["w"].cos()
+
+    data = {f"X{k}": X[k] for k in range(m)} | {"w": weights}
+    found = discovered_jacobian(psi, theta, data, 30)
+    exact = jacobian_of_mean(psi, theta, data)
+    assert found is not None or m > p
+    if found is not None:
+        torch.testing.assert_close(found(theta, data), exact, rtol=1e-11, atol=1e-12 * float(exact.abs().max()))

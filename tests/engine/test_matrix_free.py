@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 import torch
 
 import eeqs
@@ -110,3 +111,46 @@ def test_bad_functionals_are_named(sample, c):
 def test_no_root_is_an_error(sample):
     with pytest.raises(eeqs.SolverError):
         eeqs.estimate_functional(lambda t, d: d["y"] + 1 + t.square(), {"y": sample["y"]}, [1.0], [0.5])
+
+
+@pytest.mark.parametrize(
+    "cov",
+    [eeqs.Jackknife(), eeqs.Bootstrap(20, seed=1), eeqs.FayGraubard(), eeqs.Cluster("firm", "CR2")],
+    ids=lambda cov: type(cov).__name__,
+)
+def test_covariances_that_refit_are_refused(sample, cov):
+    with pytest.raises(ValueError, match="needs parameters, leverages or refits"):
+        eeqs.estimate_functional(_logit(), sample, C, np.zeros(P), cov)
+
+
+@pytest.mark.parametrize("gap", [1e-1, 1e-2, 1e-3, 1e-4])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_nearly_collinear_columns(gap, symmetric):
+    """Against least squares on columns rotated to condition one, in whose terms the functional is known exactly."""
+    rng = np.random.default_rng(6)
+    x, noise = rng.normal(size=(2, 200))
+    near = x + gap * noise
+    data = {"X": np.column_stack([np.ones(200), x, near]), "y": x + rng.normal(size=200)}
+    psi = eeqs.from_linear_index(lambda e, d: d["y"] - e, lambda d: d["X"])
+    rotated = sm.OLS(data["y"], np.column_stack([np.ones(200), x, (near - x) / gap])).fit(cov_type="HC0")
+    for c, along in (([0, 1, 1], [0, 1, 0]), ([0, 0, 1], [0, 0, 1 / gap])):
+        free = eeqs.estimate_functional(psi, data, c, np.zeros(3), symmetric=symmetric)
+        reference = rotated.t_test(np.array(along, dtype=float))
+        # A relative residual of 1e-10 in systems of condition up to 1/gap^2, of which Krylov solves lose the root.
+        assert free.se == pytest.approx(float(reference.sd[0, 0]), rel=1e-6)
+        assert free.estimate == pytest.approx(float(reference.effect[0]), rel=0, abs=1e-6 * free.se)
+
+
+def test_batches_and_frequency_weights(sample):
+    data = {name: sample[name] for name in ("X", "y", "firm")}
+    batches = lambda: ({name: leaf[a:b] for name, leaf in data.items()} for a, b in ((0, 40), (40, N)))  # noqa: E731
+    psi = eeqs.ridge(
+        eeqs.from_linear_index(lambda e, d: d["y"] - torch.sigmoid(e), lambda d: d["X"], columns=("X", "y")), 0.02
+    )
+    memory = eeqs.estimate_functional(psi, data, C, np.zeros(P), eeqs.Cluster("firm"))
+    streamed = eeqs.estimate_functional(psi, batches, C, np.zeros(P), eeqs.Cluster("firm"))
+    assert streamed.se == pytest.approx(memory.se, rel=1e-8)
+    counts = torch.arange(N) % 3
+    repeated = {name: leaf.repeat_interleave(counts, dim=0) for name, leaf in data.items()}
+    weighted = eeqs.estimate_functional(eeqs.weight(psi, "w", kind="frequency"), data | {"w": counts}, C, np.zeros(P))
+    assert weighted.se == pytest.approx(eeqs.estimate_functional(psi, repeated, C, np.zeros(P)).se, rel=1e-6)

@@ -44,6 +44,12 @@ def test_parameters_are_named(make, names):
         (lambda: eeqs.solve(M.poisson("y", []), {"y": [1.0, -1.0]}), '"y" has negative values'),
         (lambda: eeqs.solve(M.poisson("y", []), {"y": [0.0, 0.0]}), '"y" is zero throughout'),
         (lambda: eeqs.solve(M.logit("y", ["x"]), {"y": [0.0, 1.0], "x": [[1.0], [2.0]]}), '"x" has shape .* is flat'),
+        (lambda: eeqs.solve(M.logit("y", ["x"]), {"y": [[0.0], [1.0]], "x": [1.0, 2.0]}), '"y" has shape .* is flat'),
+        (lambda: eeqs.solve(M.mean("y", "x"), {"y": [0.0, 1.0], "x": [[1.0], [2.0]]}), '"x" has shape .* is flat'),
+        (
+            lambda: eeqs.solve(M.ratio("y", "x"), {"y": np.ones((2, 3)), "x": np.ones((2, 2))}),
+            '"y" has shape .* is flat',
+        ),
     ],
 )
 def test_bad_input_is_named(make, message):
@@ -80,6 +86,18 @@ def test_logit_of_proportions(frame):
     fit = eeqs.solve(eeqs.weight(M.logit("y", ["side"]), "size"), data)
     log_odds = np.log(grouped["mean"] / (1 - grouped["mean"])).to_numpy()
     np.testing.assert_allclose(fit.theta, [log_odds[0], log_odds[1] - log_odds[0]], rtol=1e-9)
+
+
+def test_ratio_of_means(frame):
+    """The ratio, and the linearised variance of survey sampling (Cochran 1977, eq. 6.13)."""
+    data = frame.assign(size=np.exp(frame["x"]))
+    fit = eeqs.estimate(M.ratio("count", "size"), data)
+    y, x = data["count"], data["size"]
+    theta = y.mean() / x.mean()
+    assert fit.params["ratio[count/size]"] == pytest.approx(theta, rel=1e-14)
+    assert fit.bse.iloc[0] == pytest.approx(np.sqrt(((y - theta * x) ** 2).mean() / len(data)) / x.mean(), rel=1e-12)
+    assert eeqs.solve(M.ratio("count", "size"), data).iterations == 0
+    assert eeqs.estimate(M.ratio("size", "size"), data).params.iloc[0] == 1.0
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.25, 0.5, 0.9])

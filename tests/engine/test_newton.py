@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import eeqs
 from eeqs import Status
@@ -94,3 +96,65 @@ def test_functionals_of_unidentified_parameters():
 def test_bad_settings(bad):
     with pytest.raises(ValueError, match="both must be positive"):
         eeqs.solve(eeqs.moments.mean("y"), DATA, **bad)
+
+
+ESCAPES = {
+    # The sign of NaN is zero, which must not pass for a root at theta = NaN.
+    "a step function": (lambda t, d: torch.sign(d["y"] - t), [0.1], Status.STALLED),
+    # A step function leaves the other equations free to be solved, and stalls.
+    "a step beside a mean": (
+        lambda t, d: torch.stack([d["x"] - t[0], 0.5 - (d["y"] <= t[1]).double()], 1),
+        [5.0, 0.1],
+        Status.STALLED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ESCAPES)
+def test_step_functions_keep_finite_parameters(name):
+    psi, start, status = ESCAPES[name]
+    one = eeqs.solve(psi, DATA, start)
+    batch = eeqs.solve(psi, {k: torch.tensor(v)[None] for k, v in DATA.items()}, torch.tensor([start]))
+    assert (one.status, batch.status[0]) == (status, status)
+    assert "moments.quantile" in one.status.text
+    for theta in (one.theta, batch.theta[0]):
+        assert float(theta[-1]) == pytest.approx(0.1)
+        assert len(start) == 1 or float(theta[0]) == pytest.approx(X.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("far", [60.0, 800.0, -2000.0])
+def test_an_equation_that_is_solved_exactly_does_not_stop_the_others(far):
+    """The second equation vanishes for every row, which once made the first look at rest wherever it was.
+
+    The first redescends: far from the data its Newton steps run off, and its mean is never zero there.
+    """
+
+    def psi(theta, data):
+        error = data["y"] - theta[0]
+        return torch.stack([error / (1 + error.square()), (theta[1].square() - 0.3).expand(len(error))], dim=1)
+
+    one = eeqs.solve(psi, DATA, [far, -12.0])
+    batch = eeqs.solve(psi, {k: torch.tensor(v)[None] for k, v in DATA.items()}, torch.tensor([[far, -12.0]]))
+    assert one.status is not Status.CONVERGED
+    assert batch.status == (one.status,)
+
+
+@given(seed=st.integers(0, 2**16), kind=st.sampled_from(["curve", "cubic", "root", "product"]))
+def test_one_and_a_batch_of_one_from_any_start(seed, kind):
+    """Whatever comes of a start far away comes of it in a batch too, and what converged is a root."""
+    rng = np.random.default_rng(seed)
+    psi = {
+        "curve": lambda t, d: (d["y"] - t[0] - t[1].exp() * d["x"])[:, None] * torch.stack([d["x"] * 0 + 1, d["x"]], 1),
+        "cubic": lambda t, d: torch.stack([torch.tanh(d["y"] - t[0]), (d["x"] - t[1]) ** 3], 1),
+        "root": lambda t, d: torch.stack([t[0].abs().sqrt() - d["y"].abs(), t[1] - d["x"] * t[0]], 1),
+        "product": lambda t, d: torch.stack([t[0] * t[1] - d["y"], t[0].square() - t[1] - d["x"]], 1),
+    }[kind]
+    data = {name: torch.tensor(rng.normal(size=50)) for name in ("x", "y")}
+    start = rng.normal(size=2) * 10 ** rng.uniform(-2, 1)
+    one = eeqs.solve(psi, data, start)
+    batch = eeqs.solve(psi, {k: v[None] for k, v in data.items()}, start[None])
+    assert batch.status == (one.status,)
+    if one.status is Status.CONVERGED:
+        torch.testing.assert_close(batch.theta[0], one.theta, rtol=1e-7, atol=1e-9)
+        values = psi(one.theta, data)
+        assert bool((values.mean(0).abs() <= 1e-6 * values.square().mean(0).sqrt()).all())

@@ -110,3 +110,17 @@ def test_plain_psi_is_penalised(frame):
 def test_bad_penalties_are_named(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_one_free_parameter_by_its_name(frame):
+    """A name, and not the letters in it: "t" is penalised although "Intercept" has one."""
+    psi = eeqs.EstimatingFunction(lambda t, d: d["y"][:, None] - t, names=("Intercept", "t"))
+    fit = eeqs.estimate(eeqs.ridge(psi, 1.0, free="Intercept"), {"y": frame["y"]}, [0.0, 0.0])
+    np.testing.assert_allclose(fit.params, frame["y"].mean() * np.array([1.0, 0.5]), rtol=1e-10)
+
+
+@pytest.mark.parametrize("penalty", [eeqs.ridge, lambda *args, **kw: eeqs.bridge(*args, 1.5, **kw)])
+@pytest.mark.parametrize(("centre", "message"), [([1.0, 2.0], "centre has shape"), (np.nan, "finite values")])
+def test_bad_centres_are_named(frame, penalty, centre, message):
+    with pytest.raises(ValueError, match=message):
+        eeqs.estimate(penalty(eeqs.moments.least_squares("y", X), 1.0, centre=centre), frame, [0.1] * 3)

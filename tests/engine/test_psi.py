@@ -211,3 +211,18 @@ def test_step_function_cannot_be_weighted():
 def test_weights_that_are_not_in_the_data_are_named():
     with pytest.raises(eeqs.DataError, match='weights "w"'):
         eeqs.solve(eeqs.weight(lambda t, d: d["y"] - t, "w"), {"y": torch.arange(3.0)}, [0.0])
+
+
+def test_a_surrogate_of_a_level_without_short_axes(frame):
+    """Live log-likelihood less a frozen weight: the score of a logistic regression in one level an observation."""
+
+    def level(theta, data):
+        return theta[0] + theta[1] * data["x"]
+
+    def surrogate(live, frozen, data):
+        return (torch.sigmoid(frozen) - data["binary"]) * live
+
+    fit = eeqs.estimate(eeqs.from_surrogate(level, surrogate), frame[["x", "binary"]], [0.0, 0.0])
+    exact = eeqs.estimate(eeqs.moments.logit("binary", ["x"]), frame)
+    np.testing.assert_allclose(fit.params, exact.params, rtol=1e-8)
+    np.testing.assert_allclose(fit.cov_params(), exact.cov_params(), rtol=1e-8)

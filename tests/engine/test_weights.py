@@ -108,3 +108,31 @@ def test_what_cannot_be_weighted(make, error, message):
 def test_bad_weights_are_named(frame, values, kind, message):
     with pytest.raises(eeqs.DataError, match=f'"w" {message}|"w" .*{message}'):
         eeqs.estimate(eeqs.weight(eeqs.moments.mean("y"), "w", kind=kind), frame.assign(w=values))
+
+
+def test_frequency_weights_of_replicates_are_refused(frame):
+    batch = {name: np.stack([frame[name], frame[name]]) for name in (*X, "y", "w")}
+    with pytest.raises(eeqs.PsiError, match="frequency weights are for one data set"):
+        eeqs.solve(eeqs.weight(MODELS["least_squares"], "w", kind="frequency"), batch, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("kind", ["probability", "frequency"])
+def test_batches_may_have_no_weight(frame, kind):
+    """A subpopulation may lie in some files only; all batches together need a weight."""
+    ordered = frame.sort_values("w")[[*X, "y", "w"]]
+    psi = eeqs.weight(MODELS["least_squares"], "w", kind=kind)
+    streamed = eeqs.estimate(psi, lambda: (ordered.iloc[k : k + 10] for k in range(0, len(ordered), 10)))
+    np.testing.assert_allclose(streamed.bse, eeqs.estimate(psi, frame).bse, rtol=1e-9)
+    with pytest.raises((eeqs.DataError, eeqs.SingularBreadError)):
+        eeqs.estimate(psi, lambda: iter([ordered.assign(w=0.0)] * 2))
+
+
+def test_a_weighted_block_of_a_stack_needs_a_weight(frame):
+    with pytest.raises(eeqs.DataError, match='weights "w" must be non-negative, with at least one above zero'):
+        eeqs.estimate(eeqs.stack(a=eeqs.weight(eeqs.moments.mean("y"), "w")), frame.assign(w=0.0))
+
+
+def test_smoothing_takes_no_frequency_weights():
+    psi = eeqs.weight(eeqs.EstimatingFunction(lambda t, d: d["y"] - t, columns=("y",)), "w", kind="frequency")
+    with pytest.raises(eeqs.PsiError, match="takes no frequency weights"):
+        eeqs.induced_smoothing(psi, start=[0.0], scale=[1.0])

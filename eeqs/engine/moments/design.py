@@ -18,6 +18,7 @@ __all__ = [
     "offset_of",
     "regression_columns",
     "regression_names",
+    "require_flat",
     "stack_columns",
     "stack_regression",
     "weighted",
@@ -52,13 +53,19 @@ def stack_regression(
     """Response (..., n), design (..., n, p) and, where there is one, offset (..., n) from named leaves."""
     assert isinstance(leaves, dict)  # noqa: S101 - for the type checker: named columns were asked for
     response = leaves[y]
-    for name in regression_columns(y, x, offset):
-        if leaves[name].shape != response.shape:
-            raise DataError(f'column "{name}" has shape {tuple(leaves[name].shape)}; a regression column is flat.')
+    require_flat(leaves, regression_columns(y, x, offset))
     if validate is not None:
         validate(response)
     design = stack_columns(leaves, x, intercept, response)
     return (response, design) if offset is None else (response, design, leaves[offset])
+
+
+def require_flat(leaves: dict[str, Tensor], columns: Sequence[str]) -> None:
+    """Raise unless the columns have one shape, naming the widest: a moment reads rows (n,), or replicates (R, n)."""
+    shapes = {name: tuple(leaves[name].shape) for name in columns}
+    wide = max(columns, key=lambda name: len(shapes[name]))
+    if len(set(shapes.values())) > 1:
+        raise DataError(f'column "{wide}" has shape {shapes[wide]}; every column here is flat, one number a row.')
 
 
 def stack_columns(leaves: Leaves, x: Sequence[str], intercept: bool, like: Tensor) -> Tensor:

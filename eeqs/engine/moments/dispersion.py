@@ -58,6 +58,7 @@ def two_indices(
 
     Prepared data are response, design, a column of ones and, where there is one, the offset.
     """
+
     def prepare(leaves: Any) -> Regression:
         response, design, *shift = stack_regression(leaves, y, x, intercept, validate, offset)
         return (response, design, torch.ones_like(response).unsqueeze(-1), *shift)

@@ -135,13 +135,13 @@ def _require_known_levels(spec: Any, frame: pd.DataFrame) -> None:
 
 
 def _frame(data: Any) -> pd.DataFrame:
-    """Flat columns, rows numbered from zero: formulaic aligns the parts of a formula by their row labels."""
+    """Flat columns of the data."""
     if not isinstance(data, pd.DataFrame | Mapping):
         raise DataError(f"a formula needs named columns; pass a DataFrame or a mapping, not a {type(data).__name__}.")
     if isinstance(data, pd.DataFrame):
         if not data.columns.is_unique:
             raise DataError(f'column "{data.columns[data.columns.duplicated()][0]}" appears more than once.')
-        return data.reset_index(drop=True)
+        return data
     arrays = {name: column.numpy(force=True) if isinstance(column, Tensor) else column for name, column in data.items()}
     flat = {name: pd.Series(array).array for name, array in arrays.items() if np.ndim(array) == 1}
     lengths = {name: len(array) for name, array in flat.items()}

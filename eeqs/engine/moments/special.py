@@ -35,7 +35,10 @@ def digamma_remainder(a: Tensor) -> Tensor:
     series = torch.zeros_like(x)
     for coefficient in _SERIES:
         series = x * (coefficient + series)
-    recurrence = (small / moved).log() + 0.5 / small + 0.5 / moved + sum(1 / (small + k) for k in range(1, _LARGE))
+    # The sum of 1 / (a + k) for k from 1 to 9, its terms paired about the middle one.
+    middle, product = small + _LARGE / 2, small * (small + _LARGE)
+    steps = 2 * middle * sum(1 / (product + k * (_LARGE - k)) for k in range(1, _LARGE // 2)) + 1 / middle
+    recurrence = (small / moved).log() + 0.5 / small + 0.5 / moved + steps
     return series + torch.where(large, 0.0, recurrence)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eeqs.engine.data import Leaves
 from eeqs.engine.errors import DataError
+from eeqs.engine.moments.design import require_flat
 from eeqs.engine.psi import EstimatingFunction, from_linear_index
 
 __all__ = ["mean", "ratio", "variance"]
@@ -101,6 +102,7 @@ def _require(columns: tuple[str, ...]) -> None:
 def _stacker(columns: tuple[str, ...]) -> Callable[[Leaves], Tensor]:
     def prepare(leaves: Leaves) -> Tensor:
         assert isinstance(leaves, dict)  # noqa: S101 - for the type checker: named columns were asked for
+        require_flat(leaves, columns)
         return torch.stack([leaves[column] for column in columns], dim=-1)
 
     return prepare
