@@ -40,4 +40,4 @@ study: venv
 	  [ $$status -le 1 ] && $(BIN)/python -m paper_figures --from results/rates-quick --out results/figures && exit $$status
 
 clean:
-	rm -rf .venv build dist docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/_build docs/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -86,7 +86,8 @@ def _check_prepare(psi: EstimatingFunction, leaves: Any) -> None:
 
 def as_theta(problem: Problem, theta: Any) -> Tensor:
     """Parameters as float64 on the data's device, with their shape checked against the problem."""
-    if theta is None:
+    own_start = theta is None
+    if own_start:
         if problem.psi.start is None:
             raise PsiError("theta0 is missing and psi has no start of its own; pass starting values of length p.")
         theta = problem.psi.start(_first_rows(problem) if problem.streamed else problem.data)
@@ -94,6 +95,11 @@ def as_theta(problem: Problem, theta: Any) -> Tensor:
     tensor = array.detach().to(device=problem.device, dtype=torch.float64, copy=True)
     expected = 1 if problem.replicates is None else 2
     if tensor.ndim != expected:
+        if own_start:
+            raise DataError(
+                f"the start this psi computes from the data has shape {tuple(tensor.shape)}; a column of the data has "
+                "a second axis: pass one-dimensional columns."
+            )
         raise PsiError(f"theta has shape {tuple(tensor.shape)}; pass (p,), or (R, p) with data leaves (R, n, ...).")
     if problem.replicates is not None and tensor.shape[0] != problem.replicates:
         raise PsiError(f"theta has {tensor.shape[0]} rows but the data has {problem.replicates} replicates.")

@@ -242,7 +242,11 @@ class Coefficients:
         return self.summary().as_html()
 
     def _series(self, values: np.ndarray, name: str) -> pd.Series:
-        return pd.Series(values, index=list(self.names), name=name)
+        return pd.Series(values, index=self._index, name=name)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(list(self.names))  # once: it costs as much as a Newton step of a small fit
 
 
 @dataclass(frozen=True, repr=False)
