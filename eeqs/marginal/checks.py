@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.errors import DataError
+from eeqs.marginal.draws import Draws
 
 if TYPE_CHECKING:
     from eeqs.marginal.model import Marginal
 
 __all__ = ["check_classes", "check_embeddings", "check_latents"]
+
+# Observations in which groups must share a draw before they are taken to.
+_ENOUGH_ROWS = 32
 
 
 def check_embeddings(model: Marginal, prefix: Tensor, lead: torch.Size | None = None, name: str = "prefix") -> None:
@@ -24,16 +28,41 @@ def check_embeddings(model: Marginal, prefix: Tensor, lead: torch.Size | None = 
         raise DataError(f'embeddings "{name}" have shape {tuple(prefix.shape)}; the model needs ({expected}, {d}).')
 
 
-def check_latents(model: Marginal, z: Tensor, lead: torch.Size, n_draws: int | None = None, name: str = "z") -> None:
-    """Raise unless ``z`` is (*lead, K, q)."""
-    q = model.perturbation.latent_dim
-    expected = (*lead, z.shape[-2] if n_draws is None and z.ndim > 1 else n_draws, q)
-    if tuple(z.shape) != expected:
-        shown = ", ".join("K" if size is None else str(size) for size in expected)
+def check_latents(model: Marginal, z: Tensor, lead: torch.Size, draws: Draws | None = None, name: str = "z") -> None:
+    """Raise unless ``z`` has the shape of the design: (*lead, K, q), or (*lead, G, m, q) for groups of several draws.
+
+    Without a design either shape will do. With one, groups that share draws are refused.
+    """
+    q, axes = model.perturbation.latent_dim, z.ndim - len(lead)
+    expected = draws.shape(q) if draws is not None else ((*z.shape[len(lead) : -1], q) if axes in {2, 3} else ("K", q))
+    if tuple(z.shape) != (*lead, *expected):
         raise DataError(
-            f'latent draws "{name}" have shape {tuple(z.shape)}; the model needs ({shown}): observations, draws, '
-            "latent dimension."
+            f'latent draws "{name}" have shape {tuple(z.shape)}; the model needs '
+            f"({', '.join(map(str, (*lead, *expected)))}): observations, groups of draws, draws in a group unless it "
+            "is one, latent dimension."
         )
+    if draws is not None:
+        _check_groups(z.reshape(-1, len(draws), q), draws, name)
+
+
+def _check_groups(z: Tensor, draws: Draws, name: str) -> None:
+    """Raise if a draw of one group is, up to sign, one of another in each of many observations (n, K, q)."""
+    if len(z) < _ENOUGH_ROWS or z.shape[-1] == 0:
+        return  # a few observations of a discrete latent may agree by chance
+    some = z[:_ENOUGH_ROWS]
+    group = torch.arange(len(draws), device=z.device) // draws.size
+    suspects = _same(some[:, :, None], some[:, None]) & (group[:, None] < group)
+    for j, k in suspects.nonzero().tolist():
+        if bool(_same(z[:, j], z[:, k])):
+            raise DataError(
+                f'draws {j} and {k} of "{name}" are equal or mirrored in every observation, but belong to groups '
+                f"{j // draws.size} and {k // draws.size}, which must be independent; draw them with {draws} anew."
+            )
+
+
+def _same(a: Tensor, b: Tensor) -> Tensor:
+    """Whether two draws (n, ..., q) agree up to sign in every observation, (...)."""
+    return ((a == b) | (a == -b)).all(dim=-1).all(dim=0)
 
 
 def check_classes(model: Marginal, y: Tensor, name: str = "y") -> None:

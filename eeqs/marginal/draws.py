@@ -1,124 +1,250 @@
-"""Latent draws: independent samples for simulation-based scores, quadrature nodes for the exact one."""
+r"""Designs of latent draws: how many an observation gets, and which of them are independent of each other.
+
+K draws come in G groups of m = K / G. Groups are independent, whatever the scheme; the draws inside a group may depend
+on each other so that their average varies less. A score that multiplies a residual by an instrument takes the two from
+different groups, and so cannot share a draw between them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["STANDARD_NORMAL", "LatentLaw", "gauss_hermite", "iid"]
+from eeqs.marginal.laws import STANDARD_NORMAL, LatentLaw
 
-_MOST_NODES = 100
-_MOST_DIMENSIONS = 3
+__all__ = ["Draws", "Scheme", "antithetic", "as_draws", "iid", "shifted_grid", "sobol"]
+
+Scheme: TypeAlias = Callable[[int, int, int, torch.Generator, torch.device], Tensor]
+"""``scheme(sets, size, dim, generator, device) -> u``: independent sets of uniforms (sets, size, dim), float64 strictly
+inside (0, 1), each of them marginally uniform."""
+
+# Binary digits of a Sobol point in torch.quasirandom, and of what is added below them: together they are exact.
+_NET_DIGITS, _BELOW = 30, 22
+_MOST_SOBOL_DIMENSIONS = torch.quasirandom.SobolEngine.MAXDIM
 
 
 @dataclass(frozen=True)
-class LatentLaw:
-    """Law nu of the latent z, as a perturbation declares it.
+class Draws:
+    """A design of K = ``groups * size`` draws an observation.
 
     Attributes
     ----------
+    groups : int
+        Groups G, independent of each other.
+    size : int
+        Draws m in a group.
+    scheme : callable
+        How the draws of one group are made; see `Scheme`. A scheme of one's own is a function like `iid`'s.
     name : str
-        For error messages and tables.
-    sample : callable
-        ``sample(shape, generator, dtype, device) -> Tensor`` of independent entries.
-    quadrature : callable
-        ``quadrature(nodes, dim) -> (z (M, q), log_weight (M,))`` in float64, with weights that sum to one.
+        For tables.
     """
 
+    groups: int
+    size: int
+    scheme: Scheme
     name: str
-    sample: Callable[[Sequence[int], torch.Generator, torch.dtype, torch.device], Tensor]
-    quadrature: Callable[[int, int], tuple[Tensor, Tensor]]
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.size < 1:
+            raise ValueError(f"{self.groups} groups of {self.size} draws; both must be at least 1.")
+
+    def __len__(self) -> int:
+        return self.groups * self.size
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.groups} x {self.size}"
+
+    def shape(self, dim: int) -> tuple[int, ...]:
+        """Shape of the draws of one observation: (K, q) if all are independent, else (G, m, q)."""
+        return (self.groups, dim) if self.size == 1 else (self.groups, self.size, dim)
+
+    def sample(
+        self,
+        n: int,
+        dim: int,
+        generator: torch.Generator,
+        *,
+        law: LatentLaw = STANDARD_NORMAL,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draw for n observations.
+
+        Parameters
+        ----------
+        n, dim : int
+            Observations n, latent dimension q.
+        generator : torch.Generator
+            The only source of randomness; None is refused, so that nothing reads the global state by accident.
+        law : LatentLaw
+            Law of one latent entry.
+        dtype : torch.dtype
+        device : torch.device or str, optional
+            Defaults to the generator's.
+
+        Returns
+        -------
+        Tensor of shape (n, K, q), or (n, G, m, q) if draws inside a group depend on each other
+
+        Raises
+        ------
+        ValueError
+            If n is not positive, or the scheme cannot fill so many dimensions.
+        TypeError
+            If ``generator`` is not a torch.Generator.
+        """
+        if n < 1:
+            raise ValueError(f"n = {n}; draw for at least one observation.")
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator is a {type(generator).__name__}; pass torch.Generator().manual_seed(seed).")
+        where = torch.device(device) if device is not None else generator.device
+        shape = (n, *self.shape(dim))
+        if self.scheme is _independent:
+            return law.sample(shape, generator, dtype, where)
+        u = self.scheme(n * self.groups, self.size, dim, generator, where)
+        return law.quantile(u).to(dtype).reshape(shape)
 
 
-def gauss_hermite(nodes: int, dim: int) -> tuple[Tensor, Tensor]:
-    r"""Product Gauss-Hermite rule for the standard normal law.
+def as_draws(draws: int | Draws) -> Draws:
+    """Design of a number of draws: independent ones."""
+    return draws if isinstance(draws, Draws) else iid(draws)
+
+
+def iid(n_draws: int, groups: int | None = None) -> Draws:
+    """Independent draws.
 
     Parameters
     ----------
-    nodes : int
-        Nodes a dimension, 1 to 100; the rule is exact for polynomials of degree ``2 * nodes - 1`` in each.
-    dim : int
-        Latent dimension q, at most 3; zero gives the one node of a model without a latent.
-
-    Returns
-    -------
-    z : Tensor of shape (M, q), M = nodes ** q, float64
-    log_weight : Tensor of shape (M,), float64
-        :math:`E f(z) \approx \sum_m e^{\mathrm{log\_weight}_m} f(z_m)`.
+    n_draws : int
+        Draws K an observation.
+    groups : int, optional
+        Groups, of K / G draws each, for a score that wants few of them; K groups of one by default.
 
     Raises
     ------
     ValueError
-        If ``nodes`` or ``dim`` is out of range.
+        If a number is not positive, or K is not a multiple of G.
+    """
+    groups = n_draws if groups is None else groups
+    return Draws(groups, _group_size(n_draws, groups), _independent, "iid")
+
+
+def antithetic(n_draws: int, groups: int | None = None) -> Draws:
+    r"""Pairs of mirrored draws, the quantiles of u and of 1 - u: z and -z for a symmetric law.
+
+    Odd parts of an integrand cancel within a pair. Groups are of whole pairs.
+
+    Parameters
+    ----------
+    n_draws : int
+        Draws K an observation, even.
+    groups : int, optional
+        Groups; K / 2 of one pair each by default.
+
+    Raises
+    ------
+    ValueError
+        If K is odd, or the groups do not hold whole pairs.
 
     References
     ----------
-    Golub & Welsch (1969) Mathematics of Computation 23; the nodes are those of the probabilists' polynomials.
+    Hammersley & Morton (1956) Proceedings of the Cambridge Philosophical Society 52.
     """
-    if not 1 <= nodes <= _MOST_NODES:
-        raise ValueError(f"nodes is {nodes}; a Gauss-Hermite rule here has 1 to {_MOST_NODES} nodes a dimension.")
-    if not 0 <= dim <= _MOST_DIMENSIONS:
-        raise ValueError(
-            f"a product rule in {dim} latent dimensions would need {nodes}**{dim} nodes; exact scores go up to "
-            f"{_MOST_DIMENSIONS} dimensions, use cross_fitted draws beyond."
-        )
-    point, mass = np.polynomial.hermite_e.hermegauss(nodes)
-    log_mass = np.log(mass) - 0.5 * np.log(2 * np.pi)
-    index = np.indices((nodes,) * dim).reshape(dim, nodes**dim)
-    return torch.from_numpy(point[index].T.copy()), torch.from_numpy(log_mass[index].sum(axis=0))
+    groups = n_draws // 2 if groups is None else groups
+    size = _group_size(n_draws, groups)
+    if size % 2:
+        raise ValueError(f"{n_draws} draws in {groups} groups are {size} a group; pairs need an even number there.")
+    return Draws(groups, size, _mirrored, "antithetic")
 
 
-def _standard_normal(
-    shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    return torch.randn(tuple(shape), generator=generator, dtype=dtype, device=device)
+def sobol(n_draws: int, groups: int = 2) -> Draws:
+    r"""Randomised quasi-Monte Carlo: a scrambled Sobol net, shifted for every observation and group on its own.
 
-
-STANDARD_NORMAL = LatentLaw("standard normal", _standard_normal, gauss_hermite)
-
-
-def iid(
-    n: int,
-    n_draws: int,
-    dim: int,
-    generator: torch.Generator,
-    *,
-    law: LatentLaw = STANDARD_NORMAL,
-    dtype: torch.dtype = torch.float64,
-    device: torch.device | str | None = None,
-) -> Tensor:
-    """Independent latent draws, K for each of n observations.
+    Averages of smooth functions over a net of m points err by order :math:`m^{-1}` and less, against :math:`m^{-1/2}`.
+    The digital shift makes every point uniform and the groups independent.
 
     Parameters
     ----------
-    n, n_draws, dim : int
-        Observations n, draws K an observation, latent dimension q.
-    generator : torch.Generator
-        The only source of randomness; None is refused, so that nothing reads the global state by accident.
-    law : LatentLaw
-        Law of one latent entry.
-    dtype : torch.dtype
-    device : torch.device or str, optional
-        Defaults to the generator's.
-
-    Returns
-    -------
-    Tensor of shape (n, K, q)
+    n_draws : int
+        Draws K an observation.
+    groups : int
+        Groups; two by default.
 
     Raises
     ------
     ValueError
-        If n or K is not positive.
-    TypeError
-        If ``generator`` is not a torch.Generator.
+        If a group's size is not a power of two, for which a Sobol net is balanced.
+
+    References
+    ----------
+    Owen (1997) Annals of Statistics 25; L'Ecuyer & Lemieux (2002) for digital shifts.
     """
-    if n < 1 or n_draws < 1:
-        raise ValueError(f"n = {n} and n_draws = {n_draws}; both must be at least 1.")
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator is a {type(generator).__name__}; pass torch.Generator().manual_seed(seed).")
-    where = torch.device(device) if device is not None else generator.device
-    return law.sample((n, n_draws, dim), generator, dtype, where)
+    size = _group_size(n_draws, groups)
+    if size & (size - 1):
+        raise ValueError(f"{n_draws} draws in {groups} groups are {size} a group; a Sobol net needs a power of two.")
+    return Draws(groups, size, _shifted_net, "Sobol")
+
+
+def shifted_grid(n_draws: int, groups: int = 2) -> Draws:
+    r"""Stratified draws of one latent dimension: an even grid with a random shift for every observation and group.
+
+    The systematic sample :math:`u_j = (j + U) / m`; the best net there is for q = 1.
+
+    Parameters
+    ----------
+    n_draws : int
+        Draws K an observation.
+    groups : int
+        Groups; two by default.
+
+    References
+    ----------
+    Cranley & Patterson (1976) SIAM Journal on Numerical Analysis 13.
+    """
+    return Draws(groups, _group_size(n_draws, groups), _systematic, "grid")
+
+
+def _group_size(n_draws: int, groups: int) -> int:
+    if n_draws < 1 or groups < 1 or n_draws % groups:
+        raise ValueError(f"{n_draws} draws do not fill {groups} groups evenly; pass a multiple, both at least 1.")
+    return n_draws // groups
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device, digits: int = 52) -> Tensor:
+    """Odd multiples of 2^-(digits + 1): never 0 or 1, and neither is 1 - u, which is exact."""
+    cell = torch.randint(2**digits, shape, generator=generator, device=device)
+    return (cell.double() + 0.5) / 2**digits
+
+
+def _independent(sets: int, size: int, dim: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    return _uniform((sets, size, dim), generator, device)
+
+
+def _mirrored(sets: int, size: int, dim: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    u = _uniform((sets, size // 2, dim), generator, device)
+    return torch.cat([u, 1 - u], dim=1)
+
+
+def _systematic(sets: int, size: int, dim: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    if dim > 1:
+        raise ValueError(f"a grid of one dimension cannot fill {dim} latent dimensions; use sobol.")
+    u = _uniform((sets, 1, dim), generator, device, _BELOW)
+    return (torch.arange(size, device=device)[:, None] + u) / size
+
+
+def _shifted_net(sets: int, size: int, dim: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    if dim > _MOST_SOBOL_DIMENSIONS:
+        raise ValueError(f"Sobol nets have up to {_MOST_SOBOL_DIMENSIONS} dimensions, not {dim}; use antithetic draws.")
+    if dim == 0:
+        return torch.empty(sets, size, 0, dtype=torch.float64, device=device)
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    engine = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
+    net = (engine.draw(size, dtype=torch.float64) * 2**_NET_DIGITS).long().to(device)
+    # The exclusive or of all digits with random ones keeps a net a net; what lies below the last digit is random too.
+    shift = torch.randint(2**_NET_DIGITS, (sets, 1, dim), generator=generator, device=device)
+    below = _uniform((sets, size, dim), generator, device, _BELOW)
+    return ((net ^ shift).double() + below) / 2**_NET_DIGITS

@@ -14,6 +14,8 @@ from torch import Tensor
 from eeqs.engine.data import Leaves
 from eeqs.engine.psi import EstimatingFunction, from_loss, from_surrogate
 from eeqs.marginal.checks import check_classes, check_embeddings, check_latents
+from eeqs.marginal.draws import Draws
+from eeqs.marginal.layout import pool_groups
 from eeqs.marginal.scores import Score
 
 if TYPE_CHECKING:
@@ -36,10 +38,10 @@ def equal_log_weights(n_draws: int, like: Tensor) -> Tensor:
 
 
 def estimating_function(
-    model: Marginal, score: Score, n_draws: int | None, *, prefix: str, response: str, latent: str
+    model: Marginal, score: Score, draws: Draws | None, *, prefix: str, response: str, latent: str
 ) -> EstimatingFunction:
     """Build the estimating function; `eeqs.marginal.Marginal.psi` documents it."""
-    score.check_draws(n_draws)
+    score.check_draws(draws)
     if not model.names:
         raise ValueError("no parameter of the model is learnable; call requires_grad_(True) on the part to estimate.")
     fixed = copy.deepcopy(model).to(torch.float64)
@@ -53,22 +55,26 @@ def estimating_function(
         x, y = leaves[prefix], leaves[response]
         check_embeddings(fixed, x, y.shape, prefix)
         check_classes(fixed, y, response)
-        if n_draws is None:
+        if draws is None:
             return x, y.long()
-        check_latents(fixed, leaves[latent], y.shape, n_draws, latent)
-        return x, y.long(), leaves[latent]
+        check_latents(fixed, leaves[latent], y.shape, draws, latent)
+        return x, y.long(), leaves[latent].reshape(*y.shape, len(draws), -1)
 
-    if score.nodes is not None:
-        function = from_loss(_quadrature_loss(fixed, score, score.nodes), names=fixed.names, columns=(prefix, response))
+    if draws is None:
+        function = from_loss(
+            _quadrature_loss(fixed, score, score.nodes or 1), names=fixed.names, columns=(prefix, response)
+        )
     else:
-        function = _from_draws(fixed, score, (prefix, response, latent))
+        function = _from_draws(fixed, score, draws, (prefix, response, latent))
     return replace(function, prepare=prepare, start=start)
 
 
-def _from_draws(model: Marginal, score: Score, columns: tuple[str, ...]) -> EstimatingFunction:
+def _from_draws(model: Marginal, score: Score, draws: Draws, columns: tuple[str, ...]) -> EstimatingFunction:
     # The engine wants observations last, scores want classes last: .mT turns (K, V, n) into (K, n, V) and back.
+    size = draws.size if score.pools else 1
+
     def inner(theta: Tensor, data: Prepared) -> Tensor:
-        return model.evaluate(data[0], data[2], theta).mT
+        return pool_groups(model.evaluate(data[0], data[2], theta), size).mT
 
     def surrogate(live: Tensor, frozen: Tensor, data: Prepared) -> Tensor:
         return score.loss(live.mT, frozen.mT, data[1], equal_log_weights(live.shape[0], live))

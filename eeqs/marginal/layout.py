@@ -7,11 +7,13 @@ the helpers here; a large V keeps V contiguous, where ``log_softmax`` is fast.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["indicator", "linear", "log_normalise", "observations_last", "split_draws", "take_response"]
+__all__ = ["indicator", "linear", "log_normalise", "observations_last", "pool_groups", "split_draws", "take_response"]
 
 # Up to this many classes the transposed layout is the faster one.
 _SMALL_V = 64
@@ -45,6 +47,15 @@ def split_draws(log_p: Tensor) -> list[Tensor]:
     if _transposed(log_p):
         return [draw.mT for draw in log_p.mT.unbind(0)]
     return list(log_p.unbind(0))
+
+
+def pool_groups(log_p: Tensor, size: int) -> Tensor:
+    """Log of the mean probability of every group: (G * m, n, V) to (G, n, V), with groups of m = ``size`` draws."""
+    if size == 1:
+        return log_p
+    view = log_p.mT if _transposed(log_p) else log_p
+    pooled = view.unflatten(0, (-1, size)).logsumexp(dim=1) - math.log(size)
+    return pooled.mT if _transposed(log_p) else pooled
 
 
 def take_response(log_p: Tensor, y: Tensor) -> Tensor:

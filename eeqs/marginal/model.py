@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eeqs.engine.psi import EstimatingFunction
 from eeqs.marginal import parameters
 from eeqs.marginal.checks import check_embeddings, check_latents
-from eeqs.marginal.draws import iid
+from eeqs.marginal.draws import Draws, as_draws
 from eeqs.marginal.estimating import estimating_function
 from eeqs.marginal.layout import observations_last
 from eeqs.marginal.predicting import mixture
@@ -56,7 +56,7 @@ class Marginal(nn.Module):
     >>> generator = torch.Generator().manual_seed(1)
     >>> x = torch.randn(2000, 2, generator=generator, dtype=torch.float64)
     >>> data = model.sample(x, 8, generator)
-    >>> eeqs.estimate(model.psi(cross_fitted, n_draws=8), data).solution.converged
+    >>> eeqs.estimate(model.psi(cross_fitted, draws=8), data).solution.converged
     True
     """
 
@@ -117,7 +117,7 @@ class Marginal(nn.Module):
         ----------
         prefix : Tensor of shape (n, d)
             Embeddings.
-        z : Tensor of shape (n, K, q)
+        z : Tensor of shape (n, K, q) or (n, G, m, q)
             Latent draws.
         theta : Tensor of shape (p,), optional
 
@@ -133,14 +133,14 @@ class Marginal(nn.Module):
         """
         check_embeddings(self, prefix)
         check_latents(self, z, prefix.shape[:1])
-        return self.evaluate(prefix, z, theta)
+        return self.evaluate(prefix, z.flatten(1, -2), theta)
 
     @torch.no_grad()
     def predict(
         self,
         prefix: Tensor,
         *,
-        n_draws: int | None = None,
+        draws: int | Draws | None = None,
         generator: torch.Generator | None = None,
         nodes: int | None = None,
         theta: Tensor | None = None,
@@ -150,8 +150,8 @@ class Marginal(nn.Module):
         Parameters
         ----------
         prefix : Tensor of shape (n, d)
-        n_draws : int, optional
-            Draws to average over, from ``generator``.
+        draws : int or Draws, optional
+            Draws to average over, from ``generator``. Independent ones are made in blocks, a design of others at once.
         generator : torch.Generator, optional
         nodes : int, optional
             Quadrature nodes a latent dimension, instead of draws.
@@ -165,9 +165,9 @@ class Marginal(nn.Module):
         Raises
         ------
         ValueError
-            Unless exactly one of ``n_draws`` (with its generator) and ``nodes`` is given.
+            Unless exactly one of ``draws`` (with its generator) and ``nodes`` is given.
         """
-        return mixture(self, prefix, n_draws, generator, nodes, theta)
+        return mixture(self, prefix, draws, generator, nodes, theta)
 
     @torch.no_grad()
     def simulate(self, prefix: Tensor, generator: torch.Generator, theta: Tensor | None = None) -> Tensor:
@@ -188,23 +188,24 @@ class Marginal(nn.Module):
         return torch.multinomial(probability.contiguous(), 1, generator=generator)[:, 0]
 
     def sample(
-        self, prefix: Tensor, n_draws: int, generator: torch.Generator, theta: Tensor | None = None
+        self, prefix: Tensor, draws: int | Draws, generator: torch.Generator, theta: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Simulate a data set for `psi`: the embeddings, responses from the model, and draws to estimate with.
 
         Returns
         -------
         dict
-            ``x`` (n, d), ``y`` (n,) and ``z`` (n, K, q); z is independent of the latent behind y.
+            ``x`` (n, d), ``y`` (n,) and ``z`` (n, K, q), or (n, G, m, q) for groups of several draws; z is independent
+            of the latent behind y.
         """
         y = self.simulate(prefix, generator, theta)
-        return {"x": prefix, "y": y, "z": self.draw(prefix, n_draws, generator)}
+        return {"x": prefix, "y": y, "z": self.draw(prefix, draws, generator)}
 
     def psi(
         self,
         score: Score,
         *,
-        n_draws: int | None = None,
+        draws: int | Draws | None = None,
         prefix: str = "x",
         response: str = "y",
         latent: str = "z",
@@ -214,10 +215,11 @@ class Marginal(nn.Module):
         Parameters
         ----------
         score : Score
-        n_draws : int, optional
-            Draws K an observation; left out for a quadrature score.
+        draws : int or Draws, optional
+            Draws of an observation: K independent ones, or a design such as ``sobol(16)`` of `eeqs.marginal.draws`;
+            left out for a quadrature score.
         prefix, response, latent : str
-            Columns of the data: embeddings (n, d), classes (n,) in 0..V-1 and draws (n, K, q). Draws belong to the
+            Columns of the data: embeddings (n, d), classes (n,) in 0..V-1 and the draws. Draws belong to the
             datum, so the sandwich contains the simulation variance. A quadrature score reads no draws.
 
         Returns
@@ -228,9 +230,11 @@ class Marginal(nn.Module):
         Raises
         ------
         ValueError
-            If the score cannot use ``n_draws``, or nothing in the model is learnable.
+            If the score cannot use such draws, or nothing in the model is learnable.
         """
-        return estimating_function(self, score, n_draws, prefix=prefix, response=response, latent=latent)
+        return estimating_function(
+            self, score, None if draws is None else as_draws(draws), prefix=prefix, response=response, latent=latent
+        )
 
     def loss(
         self, score: Score, prefix: Tensor, y: Tensor, z: Tensor | None = None, *, chunk: int | None = None
@@ -243,8 +247,8 @@ class Marginal(nn.Module):
         prefix : Tensor of shape (n, d)
         y : Tensor of shape (n,)
             Classes.
-        z : Tensor of shape (n, K, q), optional
-            Draws, from `draw`; left out for a quadrature score.
+        z : Tensor of shape (n, K, q) or (n, G, m, q), optional
+            Draws, from `draw`: K independent ones, or G independent groups of m; left out for a quadrature score.
         chunk : int, optional
             Observations evaluated at once. Their log-probabilities are recomputed in the backward pass, so memory
             is O(K * chunk * V); value and gradient do not change.
@@ -261,12 +265,11 @@ class Marginal(nn.Module):
         """
         return surrogate_loss(self, score, prefix, y, z, chunk)
 
-    def draw(self, prefix: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
-        """Latent draws (n, K, q) from the law the perturbation declares, in the dtype and on the device of prefix."""
+    def draw(self, prefix: Tensor, draws: int | Draws, generator: torch.Generator) -> Tensor:
+        """Latent draws (n, K, q) or (n, G, m, q) of the law the perturbation declares, in the dtype of prefix."""
         part = self.perturbation
-        return iid(
+        return as_draws(draws).sample(
             len(prefix),
-            n_draws,
             part.latent_dim,
             generator,
             law=part.latent_law,

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from eeqs.marginal.draws import LatentLaw
+from eeqs.marginal.laws import LatentLaw
 
 __all__ = ["Kernel", "Labelled", "Perturbation"]
 

@@ -5,6 +5,10 @@ negative gradient in the live copy of l, at frozen = live, is the estimating fun
 tensors of shape (K, n, V), and nothing here calls ``detach()``: the bread differentiates the frozen copy too. To
 train by stochastic gradients, pass ``frozen = live.detach()``, as `eeqs.marginal.Marginal.loss` does.
 
+Draws come in groups that are independent of each other (`eeqs.marginal.draws`). Where a group has several, its entry
+is the log of their mean probability, so K counts groups below. What must not share a draw, a residual and its
+instrument, comes from different groups.
+
 Log-probabilities must be finite. A softmax returns finite ones unless its logits overflow; a class of exactly zero
 probability (-inf) turns the loss of its observation into NaN, which the engine reports.
 """
@@ -13,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -21,9 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from eeqs.marginal.draws import Draws
 from eeqs.marginal.layout import indicator, split_draws, take_response
 
-__all__ = ["Score", "SurrogateLoss", "cross_fitted", "exact", "plug_in", "quadratic", "single_draw"]
+__all__ = ["Score", "SurrogateLoss", "cross_fitted", "exact", "plug_in", "quadratic", "single_draw", "two_sample"]
 
 SurrogateLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -37,14 +42,20 @@ class Score:
     name : str
     loss : callable
         ``loss(live, frozen, y, log_weight) -> (n,)`` with live and frozen of shape (K, n, V), y (n,) of class
-        indices (long) and log_weight (K,), the logarithms of the weights of the K draws or nodes:
+        indices (long) and log_weight (K,), the logarithms of the weights of the K groups or nodes:
         :math:`-\log K` each for draws. Observation i depends on ``[:, i]`` only.
     formula : str
         The loss of one observation; "sg" marks the frozen copy.
     unbiased : bool
-        Whether the mean of psi is zero at the truth for every K from ``min_draws`` on.
-    min_draws : int
-        Smallest K for which the loss is defined.
+        Whether the mean of psi is zero at the truth for every design of draws the score takes.
+    min_groups : int
+        Fewest independent groups of draws for which the loss is defined.
+    max_groups : int or None
+        Most of them; None for any number.
+    pools : bool
+        Whether the draws of a group enter by the log of their mean probability. If not, every draw has its own entry.
+    every_class : bool
+        Whether the loss reads the probabilities of all classes, and not those of the response alone.
     nodes : int or None
         Quadrature nodes a latent dimension; None for a score that uses random draws.
     """
@@ -53,19 +64,25 @@ class Score:
     loss: SurrogateLoss
     formula: str
     unbiased: bool
-    min_draws: int = 1
+    min_groups: int = 1
+    max_groups: int | None = None
+    pools: bool = True
+    every_class: bool = False
     nodes: int | None = None
 
-    def check_draws(self, n_draws: int | None) -> None:
-        """Raise ValueError unless this score can be computed from ``n_draws`` draws an observation."""
+    def check_draws(self, draws: Draws | None) -> None:
+        """Raise ValueError unless this score can be computed from draws of this design."""
         if self.nodes is not None:
-            if n_draws is not None:
-                raise ValueError(f"{self.name} integrates by quadrature; leave out n_draws (got {n_draws}) and z.")
-        elif n_draws is None:
-            raise ValueError(f"{self.name} needs draws; pass n_draws >= {self.min_draws}.")
-        elif n_draws < self.min_draws:
+            if draws is not None:
+                raise ValueError(f"{self.name} integrates by quadrature; leave out the draws (got {draws}).")
+            return
+        wanted = f"{self.min_groups}" if self.max_groups == self.min_groups else f"{self.min_groups} or more"
+        if draws is None:
+            raise ValueError(f"{self.name} needs draws, {wanted} independent groups of them; pass draws=.")
+        if not self.min_groups <= draws.groups <= (self.max_groups or draws.groups):
             raise ValueError(
-                f"{self.name} needs n_draws >= {self.min_draws}, got {n_draws}: its loss is {self.formula}."
+                f"{self.name} needs {wanted} independent groups of draws, got {draws.groups} ({draws}); set the groups "
+                f"of the design, as in sobol({2 * self.min_groups}, groups={self.min_groups})."
             )
 
 
@@ -115,6 +132,7 @@ single_draw = Score(
     _mean_log_loss,
     r"-\frac1K \sum_k l_k(y)",
     unbiased=False,
+    pools=False,
 )
 """Mean log-loss over perturbed inputs, that is noise augmentation. Biased by the Jensen gap
 :math:`\\log E\\, p - E \\log p`, which a learnable scale narrows by
@@ -133,7 +151,8 @@ quadratic = Score(
     _quadratic_loss,
     r"-\frac{1}{K(K-1)} \sum_{j \ne k} \sum_v (1\{y=v\} - \mathrm{sg}\, p_j(v))\, p_k(v)",
     unbiased=True,
-    min_draws=2,
+    min_groups=2,
+    every_class=True,
 )
 """Half the gradient of the Brier score of q, unbiased at every parameter (Gneiting & Raftery 2007)."""
 
@@ -143,12 +162,23 @@ cross_fitted = Score(
     r"-\frac1K \sum_k \sum_v (1\{y=v\} - \mathrm{sg}\, p_k(v)) \log \hat q_{-k}(v),"
     r"\quad \hat q_{-k} = \frac{1}{K-1} \sum_{j \ne k} p_j",
     unbiased=True,
-    min_draws=2,
+    min_groups=2,
+    every_class=True,
 )
 r"""Residual of one draw times the score of the other draws. Given these the residual has mean zero at the truth,
 so the product does for every K >= 2; as K grows the instrument tends to the efficient one, grad log q (method of
 simulated moments, McFadden 1989). With K = 2 it says almost nothing about a noise scale: use K >= 4. It is not the
 gradient of a loss: solve for its root, and monitor the held-out log-score rather than the surrogate."""
+
+two_sample = replace(
+    cross_fitted,
+    name="two_sample",
+    max_groups=2,
+    formula=r"-\frac12 \sum_{g \ne h} \sum_v (1\{y=v\} - \mathrm{sg}\, \bar p_g(v)) \log \bar p_h(v),"
+    r"\quad \bar p_g = \frac1m \sum_{k \in g} p_k",
+)
+r"""`cross_fitted` on two groups: the residual from one, the instrument from the other, then swapped. Draws inside a
+group may depend on each other, and averages over antithetic or quasi-Monte Carlo draws make both factors less noisy."""
 
 
 def exact(nodes: int = 16) -> Score:

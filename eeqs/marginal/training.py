@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from eeqs.marginal.checks import check_classes, check_embeddings, check_latents
+from eeqs.marginal.draws import Draws, iid
 from eeqs.marginal.estimating import equal_log_weights
+from eeqs.marginal.layout import pool_groups
 from eeqs.marginal.scores import Score
 
 if TYPE_CHECKING:
@@ -26,20 +28,24 @@ def surrogate_loss(
     """Mean of the surrogate over observations, with the frozen copy detached; see `eeqs.marginal.Marginal.loss`."""
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; evaluate at least one observation at a time.")
-    score.check_draws(None if z is None else z.shape[-2])
+    draws = None if z is None else _design(z)
+    score.check_draws(draws)
     check_embeddings(model, prefix, y.shape)
     check_classes(model, y)
     size = chunk or len(prefix)
+    pooled = draws.size if draws is not None and score.pools else 1
+    entries = 1 if draws is None else len(draws) // pooled
     latents: Iterable[Tensor]
     if z is not None:
         check_latents(model, z, y.shape)
-        latents, log_weight = z.split(size), equal_log_weights(z.shape[1], prefix)
+        latents = z.flatten(1, -2).split(size)
+        log_weight = equal_log_weights(entries, prefix)
     else:
         nodes, log_weight = model.quadrature(score.nodes or 1, prefix)
         latents = repeat(nodes[None])
 
     def total(x: Tensor, classes: Tensor, block_z: Tensor) -> Tensor:
-        live: Tensor = model(x, block_z)
+        live = pool_groups(model(x, block_z), pooled)
         return score.loss(live, live.detach(), classes, log_weight).sum()
 
     blocks = zip(prefix.split(size), y.long().split(size), latents, strict=False)  # the nodes repeat without end
@@ -49,3 +55,8 @@ def surrogate_loss(
         # Nothing random happens inside: the draws are arguments, so the recomputation sees the same ones.
         sums = [checkpoint(total, *block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
     return torch.stack(sums).sum() / len(prefix)
+
+
+def _design(z: Tensor) -> Draws:
+    """Read the groups off the shape of the draws: (n, K, q) are independent, (n, G, m, q) are groups of m."""
+    return iid(z.shape[1:-1].numel(), groups=z.shape[1]) if z.ndim > 1 else iid(1)

@@ -124,7 +124,7 @@ class Rates:
         draws = int(n_draws) or None
         samples = [self.design.sample(int(n), draws, torch_generator(seed)) for seed in seeds]
         data = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
-        psi = self.design.model(self.design.start).psi(score, n_draws=draws)
+        psi = self.design.model(self.design.start).psi(score, draws=draws)
         summarise = _root if cell.parameters["quantity"] == ROOT else _psi_at_truth
         estimate, se, status = summarise(psi, data, self.design)
         truth = self.design.truth if cell.parameters["quantity"] == ROOT else 0.0

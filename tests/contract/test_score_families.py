@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 import eeqs
-from eeqs.marginal import Gaussian, LatentLaw, Marginal, QuadraticSoftmax, Score, scores
+from eeqs.marginal import Draws, Gaussian, LatentLaw, Marginal, QuadraticSoftmax, Score, iid, scores
+from eeqs.marginal.draws import as_draws
 
 
 @dataclass(frozen=True)
 class Row:
     score: Score
     reference: Callable[[np.ndarray, int, np.ndarray], float]  # (l (K, V), y, log_weight (K,)) to a loss
-    draws: tuple[int | None, ...] = (2, 4)  # None among them for a score that integrates
+    draws: tuple[int | Draws | None, ...] = (2, 4)  # None among them for a score that integrates
     reads_frozen: bool = False
 
 
@@ -51,7 +52,8 @@ ROWS = {
     "single_draw": Row(scores.single_draw, mean_log),
     "plug_in": Row(scores.plug_in, mixture),
     "quadratic": Row(scores.quadratic, brier_u_statistic, reads_frozen=True),
-    "cross_fitted": Row(scores.cross_fitted, leave_one_out, reads_frozen=True),
+    "cross_fitted": Row(scores.cross_fitted, leave_one_out, draws=(2, 4, iid(6, groups=3)), reads_frozen=True),
+    "two_sample": Row(scores.two_sample, leave_one_out, draws=(2, iid(4, groups=2)), reads_frozen=True),
 }
 CASES = [(name, draws) for name, row in ROWS.items() for draws in row.draws]
 each_score = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
@@ -70,7 +72,7 @@ def coin_quadrature(_nodes, dim):
 class CoinNoise(Gaussian):
     """Noise of two values, so that every expectation is a finite sum."""
 
-    latent_law = LatentLaw("fair coin", coin, coin_quadrature)
+    latent_law = LatentLaw("fair coin", lambda u: (u - 0.5).sign(), coin, coin_quadrature)
 
 
 def model_with(noise, log_scale=(-0.5, 0.2)):
@@ -176,14 +178,17 @@ def test_extreme_log_probabilities_stay_finite(row, gap):
 def test_too_few_draws_are_refused(row):
     model, score = model_with(Gaussian), row.score
     if score.nodes is not None:
-        with pytest.raises(ValueError, match="exact integrates by quadrature; leave out n_draws"):
-            model.psi(score, n_draws=4)
+        with pytest.raises(ValueError, match="exact integrates by quadrature; leave out the draws"):
+            model.psi(score, draws=4)
         return
-    with pytest.raises(ValueError, match=f"{score.name} needs draws; pass n_draws >= {score.min_draws}"):
+    with pytest.raises(ValueError, match=f"{score.name} needs draws, {score.min_groups}"):
         model.psi(score)
-    with pytest.raises(ValueError, match=f"{score.name} needs n_draws >= {score.min_draws}, got {score.min_draws - 1}"):
-        model.psi(score, n_draws=score.min_draws - 1)
-    assert model.psi(score, n_draws=score.min_draws).names == model.names
+    for groups in {score.min_groups - 1, (score.max_groups or score.min_groups) + 1} - {0}:
+        if score.max_groups is None and groups > score.min_groups:
+            continue
+        with pytest.raises(ValueError, match=f"{score.name} needs {score.min_groups}.* of draws, got {groups}"):
+            model.psi(score, draws=groups)
+    assert model.psi(score, draws=score.min_groups).names == model.names
 
 
 @each_case
@@ -192,10 +197,10 @@ def test_bread_equals_finite_differences_and_a_detached_one_does_not(name, draws
     data = simulator(model, draws)(60, torch.Generator().manual_seed(3))
     # Away from the truth every term of the total derivative is there.
     theta = model.theta + torch.tensor([0.3, -0.2], dtype=torch.float64)
-    assert eeqs.check_jacobian(model.psi(row.score, n_draws=draws), theta, data).passed
+    assert eeqs.check_jacobian(model.psi(row.score, draws=draws), theta, data).passed
     loss = row.score.loss
     detached = replace(row.score, loss=lambda live, frozen, y, w: loss(live, frozen.detach(), y, w))
-    report = eeqs.check_jacobian(model.psi(detached, n_draws=draws), theta, data)
+    report = eeqs.check_jacobian(model.psi(detached, draws=draws), theta, data)
     assert report.passed is not row.reads_frozen
 
 
@@ -206,7 +211,7 @@ def test_gradient_of_the_training_loss_is_minus_mean_psi(name, draws, chunk):
     data = simulator(model, draws)(50, torch.Generator().manual_seed(3))
     z = None if draws is None else data["z"]
     model.loss(score, data["x"], data["y"], z, chunk=chunk).backward()
-    psi = model.psi(score, n_draws=draws)(model.theta, {key: leaf.double() for key, leaf in data.items()})
+    psi = model.psi(score, draws=draws)(model.theta, {key: leaf.double() for key, leaf in data.items()})
     torch.testing.assert_close(model.perturbation.log_scale.grad, -psi.mean(0), rtol=1e-12, atol=1e-14)
 
 
@@ -214,9 +219,10 @@ def enumerate_outcomes(model, draws):
     """All (x, y, z_1, ..., z_K) of a model with coin noise and three prefixes, with their probabilities."""
     prefixes = torch.tensor([[0.3, -0.7], [-1.0, 0.4], [0.8, 1.2]], dtype=torch.float64)
     q = model.predict(prefixes, nodes=1)
-    coins = list(product((-1.0, 1.0), repeat=2 * (draws or 0)))
+    shape = as_draws(draws).shape(2) if draws else (0, 2)
+    coins = list(product((-1.0, 1.0), repeat=math.prod(shape)))
     cells = list(product(range(len(prefixes)), range(q.shape[1]), coins))
-    z = torch.tensor([z for _, _, z in cells], dtype=torch.float64).reshape(len(cells), draws or 0, 2)
+    z = torch.tensor([z for _, _, z in cells], dtype=torch.float64).reshape(len(cells), *shape)
     s, y = (torch.tensor([cell[axis] for cell in cells]) for axis in (0, 1))
     probability = q[s, y] / (len(prefixes) * len(coins))
     return eeqs.FiniteSupport({"x": prefixes[s], "y": y, "z": z}, probability)
@@ -227,7 +233,7 @@ def enumerate_outcomes(model, draws):
 def test_claim_of_unbiasedness_by_enumeration(name, draws, shift):
     """At the truth the mean is zero to rounding if and only if the score claims it; elsewhere it never is."""
     model = model_with(CoinNoise)
-    psi = model.psi(ROWS[name].score, n_draws=draws)
+    psi = model.psi(ROWS[name].score, draws=draws)
     report = eeqs.check_unbiased(psi, model.theta + shift, enumerate_outcomes(model, draws))
     assert report.passed is (ROWS[name].score.unbiased and shift == 0)
 
@@ -235,7 +241,7 @@ def test_claim_of_unbiasedness_by_enumeration(name, draws, shift):
 @each_case
 def test_claim_of_unbiasedness_by_simulation(name, draws):
     score, model = ROWS[name].score, model_with(Gaussian)
-    psi = model.psi(score, n_draws=draws)
+    psi = model.psi(score, draws=draws)
     report = eeqs.check_unbiased(
         psi, model.theta, simulator(model, draws), n=2_000 if draws is None else 40_000, seed=1
     )

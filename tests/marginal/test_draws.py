@@ -55,7 +55,7 @@ def test_quadrature_out_of_range(nodes, dim, message):
 
 
 def test_iid_draws_are_standard_normal_and_reproducible():
-    z = iid(20_000, 3, 2, generator(1))
+    z = iid(3).sample(20_000, 2, generator(1))
     assert z.shape == (20_000, 3, 2)
     assert z.dtype == torch.float64
     flat = z.flatten()
@@ -64,22 +64,24 @@ def test_iid_draws_are_standard_normal_and_reproducible():
     assert abs(float(flat.var()) - 1) < 4 * (2 / m) ** 0.5
     # Draws of one observation are independent of each other.
     assert abs(float((z[:, 0] * z[:, 1]).mean())) < 4 / 40_000**0.5
-    assert torch.equal(z, iid(20_000, 3, 2, generator(1)))
-    assert not torch.equal(z, iid(20_000, 3, 2, generator(2)))
+    assert torch.equal(z, iid(3).sample(20_000, 2, generator(1)))
+    assert not torch.equal(z, iid(3).sample(20_000, 2, generator(2)))
 
 
 def test_iid_leaves_the_global_generator_alone():
     before = torch.random.get_rng_state()
-    iid(5, 2, 1, generator())
+    iid(2).sample(5, 1, generator())
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_iid_dtype():
-    assert iid(5, 2, 1, generator(), dtype=torch.float32).dtype == torch.float32
+    assert iid(2).sample(5, 1, generator(), dtype=torch.float32).dtype == torch.float32
 
 
 def test_iid_bad_input():
     with pytest.raises(TypeError, match="generator is a NoneType"):
-        iid(5, 2, 1, None)
-    with pytest.raises(ValueError, match="n_draws = 0"):
-        iid(5, 0, 1, generator())
+        iid(2).sample(5, 1, None)
+    with pytest.raises(ValueError, match="0 draws"):
+        iid(0)
+    with pytest.raises(ValueError, match="n = 0"):
+        iid(2).sample(0, 1, generator())

@@ -30,7 +30,7 @@ def sample(model, n, K, seed=0):
 def miss(score, K, n):
     """Largest distance of the estimate from the truth in standard errors, with the truth as the start."""
     model = contextual()
-    result = eeqs.estimate(model.psi(score, n_draws=K), sample(model, n, K or 1, seed=4))
+    result = eeqs.estimate(model.psi(score, draws=K), sample(model, n, K or 1, seed=4))
     return float(((result.params - model.theta.numpy()) / result.bse).abs().max())
 
 
@@ -46,16 +46,16 @@ def test_plug_in_misses_it():
 def test_names_and_start_reach_the_table():
     model = contextual()
     data = sample(model, 1500, 8)
-    result = eeqs.estimate(model.psi(cross_fitted, n_draws=8), data)
+    result = eeqs.estimate(model.psi(cross_fitted, draws=8), data)
     assert tuple(result.params.index) == ("bias[0]", "bias[1]", "weight[0,0]") == model.names
-    from_truth = eeqs.estimate(model.psi(cross_fitted, n_draws=8), data, model.theta)
+    from_truth = eeqs.estimate(model.psi(cross_fitted, draws=8), data, model.theta)
     assert (result.params == from_truth.params).all()
 
 
 def test_later_changes_of_the_model_do_not_reach_psi():
     model = contextual()
     data = {name: leaf.double() for name, leaf in sample(model, 50, 4).items()}
-    theta, psi = model.theta, model.psi(cross_fitted, n_draws=4)
+    theta, psi = model.theta, model.psi(cross_fitted, draws=4)
     before = psi(theta, data)
     with torch.no_grad():
         model.kernel.weight.mul_(2)
@@ -67,9 +67,9 @@ def test_later_changes_of_the_model_do_not_reach_psi():
 def test_a_float32_model_is_estimated_in_float64():
     single, double = contextual().to(torch.float32), contextual()
     data = {name: leaf.double() for name, leaf in sample(double, 50, 4).items()}
-    psi = single.psi(cross_fitted, n_draws=4)(double.theta, data)
+    psi = single.psi(cross_fitted, draws=4)(double.theta, data)
     assert psi.dtype == torch.float64
-    torch.testing.assert_close(psi, double.psi(cross_fitted, n_draws=4)(double.theta, data), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(psi, double.psi(cross_fitted, draws=4)(double.theta, data), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("score", "K"), [(cross_fitted, 4), (exact(4), None)])
@@ -77,7 +77,7 @@ def test_replicates_solved_together_equal_one_by_one(score, K):
     model = contextual()
     singles = [sample(model, 400, K or 1, seed=10 * r) for r in range(3)]
     batch = {name: torch.stack([single[name].double() for single in singles]) for name in singles[0]}
-    psi = model.psi(score, n_draws=K)
+    psi = model.psi(score, draws=K)
     together = eeqs.solve(psi, batch, model.theta.expand(3, -1))
     for r, single in enumerate(singles):
         alone = eeqs.solve(psi, single)
@@ -88,7 +88,7 @@ def test_replicates_solved_together_equal_one_by_one(score, K):
 def test_a_learnable_kernel_joins_theta():
     model = Marginal(Gaussian(2, -1.0).requires_grad_(False), contextual().kernel.requires_grad_(True))
     data = sample(model, 40, 4)
-    psi = model.psi(quadratic, n_draws=4)
+    psi = model.psi(quadratic, draws=4)
     assert psi.names[0] == "kernel.weight[0,0]"
     assert eeqs.check_jacobian(psi, model.theta, data).passed
 
@@ -97,9 +97,9 @@ def test_columns_can_have_other_names():
     model = contextual()
     data = {name: leaf.double() for name, leaf in sample(model, 50, 4).items()}
     renamed = {"emb": data["x"], "token": data["y"], "draws": data["z"], "unused": data["y"]}
-    psi = model.psi(quadratic, n_draws=4, prefix="emb", response="token", latent="draws")
+    psi = model.psi(quadratic, draws=4, prefix="emb", response="token", latent="draws")
     assert psi.columns == ("emb", "token", "draws")
-    assert torch.equal(psi(model.theta, renamed), model.psi(quadratic, n_draws=4)(model.theta, data))
+    assert torch.equal(psi(model.theta, renamed), model.psi(quadratic, draws=4)(model.theta, data))
 
 
 def test_quadrature_blocks_do_not_change_the_score(monkeypatch):
@@ -113,7 +113,7 @@ def test_quadrature_blocks_do_not_change_the_score(monkeypatch):
 def test_nothing_to_estimate_is_refused():
     model = contextual().requires_grad_(False)
     with pytest.raises(ValueError, match="no parameter of the model is learnable"):
-        model.psi(cross_fitted, n_draws=4)
+        model.psi(cross_fitted, draws=4)
 
 
 def spoil(**columns):
@@ -139,7 +139,7 @@ def spoil(**columns):
 def test_bad_data_is_refused_at_the_door(spoiled, message):
     model = contextual()
     with pytest.raises(eeqs.DataError, match=message):
-        eeqs.estimate(model.psi(cross_fitted, n_draws=4), spoiled(sample(model, 30, 4)))
+        eeqs.estimate(model.psi(cross_fitted, draws=4), spoiled(sample(model, 30, 4)))
 
 
 def test_batched_data_are_checked_too():
@@ -147,7 +147,7 @@ def test_batched_data_are_checked_too():
     batch = {name: torch.stack([leaf.double()] * 2) for name, leaf in sample(model, 30, 4).items()}
     batch["z"] = batch["z"][:, :, :3]
     with pytest.raises(eeqs.DataError, match=r"\(2, 30, 3, 2\); the model needs \(2, 30, 4, 2\)"):
-        eeqs.solve(model.psi(cross_fitted, n_draws=4), batch, model.theta.expand(2, -1))
+        eeqs.solve(model.psi(cross_fitted, draws=4), batch, model.theta.expand(2, -1))
 
 
 def test_a_residual_that_shares_its_draw_with_the_instrument_is_caught():
@@ -162,7 +162,7 @@ def test_a_residual_that_shares_its_draw_with_the_instrument_is_caught():
     planted = replace(cross_fitted, name="shared", loss=shared)
 
     def passed(score):
-        psi = model.psi(score, n_draws=4)
+        psi = model.psi(score, draws=4)
         return eeqs.check_unbiased(
             psi,
             model.theta,

@@ -64,7 +64,7 @@ def test_predict_averages_probabilities_and_not_logits(model):
     x = normal(3, 2)
     truth = model.predict(x, nodes=40)
     draws = 20_000
-    mean = model.predict(x, n_draws=draws, generator=generator(5))
+    mean = model.predict(x, draws=draws, generator=generator(5))
     error = (truth * (1 - truth) / draws).sqrt()  # the variance of p is at most q (1 - q)
     assert ((mean - truth).abs() < 4 * error).all()
     torch.testing.assert_close(mean.sum(1), torch.ones(3, dtype=torch.float64), rtol=1e-12, atol=0)
@@ -99,7 +99,7 @@ def test_identity_is_the_plain_kernel():
     x = normal(5, 2, seed=1)
     expected = model.kernel(x).exp()
     torch.testing.assert_close(model.predict(x, nodes=7), expected)
-    torch.testing.assert_close(model.predict(x, n_draws=3, generator=generator()), expected)
+    torch.testing.assert_close(model.predict(x, draws=3, generator=generator()), expected)
     assert model.log_prob(x, torch.empty(5, 3, 0, dtype=torch.float64)).shape == (3, 5, 4)
 
 
@@ -138,10 +138,10 @@ def test_parts_are_checked():
         ),
         (lambda m: m.log_prob(normal(5, 2), normal(4, 3, 2)), r"the model needs \(5, 3, 2\)"),
         (lambda m: m.log_prob(normal(5, 2), normal(5)), r"the model needs \(5, K, 2\)"),
-        (lambda m: m.predict(normal(5, 2)), "either n_draws with a generator, or nodes"),
-        (lambda m: m.predict(normal(5, 2), n_draws=3), "either n_draws with a generator, or nodes"),
-        (lambda m: m.predict(normal(5, 2), n_draws=0, generator=generator()), "n_draws is 0"),
-        (lambda m: m.predict(normal(5, 2), n_draws=2, nodes=2, generator=generator()), "either n_draws"),
+        (lambda m: m.predict(normal(5, 2)), "either draws with a generator, or nodes"),
+        (lambda m: m.predict(normal(5, 2), draws=3), "either draws with a generator, or nodes"),
+        (lambda m: m.predict(normal(5, 2), draws=0, generator=generator()), "draws is 0"),
+        (lambda m: m.predict(normal(5, 2), draws=2, nodes=2, generator=generator()), "either draws"),
         (lambda m: m.simulate(normal(5, 3), generator()), "the model needs"),
     ],
 )

@@ -21,7 +21,7 @@ CERTAIN = 5
 def z_of_mean_psi(design, shift):
     """Mean of psi in standard errors, at the truth plus ``shift``; negative pulls the log-scale down."""
     data = design.sample(50_000, 8, torch.Generator().manual_seed(1))
-    values = design.model().psi(single_draw, n_draws=8)(torch.tensor([design.truth + shift], dtype=torch.float64), data)
+    values = design.model().psi(single_draw, draws=8)(torch.tensor([design.truth + shift], dtype=torch.float64), data)
     return float(values.mean() / values.std() * len(values) ** 0.5)
 
 

@@ -81,9 +81,9 @@ def test_stochastic_gradients_lower_the_negative_log_likelihood():
         ({"y": torch.full((20,), 90)}, 'response "y" has 20 value.*outside the classes 0..89'),
         ({"y": torch.zeros(19)}, r"the model needs \(19, 2\)"),
         ({"z": None}, "cross_fitted needs draws"),
-        ({"z": torch.zeros(20, 1, 2)}, "n_draws >= 2, got 1"),
+        ({"z": torch.zeros(20, 1, 2)}, "2 or more independent groups of draws, got 1"),
         ({"z": torch.zeros(20, 4, 3)}, r"the model needs \(20, 4, 2\)"),
-        ({"score": exact(3)}, "leave out n_draws"),
+        ({"score": exact(3)}, "leave out the draws"),
     ],
 )
 def test_bad_input(model, change, message):

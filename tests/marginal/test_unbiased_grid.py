@@ -25,7 +25,7 @@ def passes(scores):
     count = 0
     for line, (score, n_draws) in enumerate(lines):
         model = DESIGN.model()
-        psi, simulate = model.psi(score, n_draws=n_draws), partial(_simulate, n_draws)
+        psi, simulate = model.psi(score, draws=n_draws), partial(_simulate, n_draws)
         for seed in range(SEEDS):
             report = eeqs.check_unbiased(psi, model.theta, simulate, N, level=LEVEL, seed=SEEDS * line + seed)
             count += report.passed
@@ -53,5 +53,5 @@ def test_plug_in_and_single_draw_are_rejected():
 def test_unbiased_scores_are_rejected_away_from_the_truth(shift):
     for score in (quadratic, cross_fitted):
         model = DESIGN.model()
-        psi = model.psi(score, n_draws=8)
+        psi = model.psi(score, draws=8)
         assert not eeqs.check_unbiased(psi, model.theta + shift, partial(_simulate, 8), N, level=LEVEL).passed

@@ -27,7 +27,7 @@ model = design.model()
 
 def mean():
     data = design.sample(20_000, 4, torch.Generator().manual_seed(3))
-    return float(model.psi(cross_fitted, n_draws=4)(model.theta, data | {"y": data["y"].double()}).mean())
+    return float(model.psi(cross_fitted, draws=4)(model.theta, data | {"y": data["y"].double()}).mean())
 
 before = mean()
 taken = [keep_freed_memory(), keep_freed_memory()]

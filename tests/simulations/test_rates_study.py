@@ -107,7 +107,7 @@ def test_psi_at_truth_is_minus_the_gradient_of_the_training_loss(estimator: str,
         model.loss(_score(estimator), data["x"], data["y"], data.get("z")).backward()
         mean = -float(model.perturbation.log_scale.grad.sum())
         assert rows["estimate"][r] == pytest.approx(mean, rel=1e-9, abs=1e-12)
-        values = model.psi(_score(estimator), n_draws=n_draws or None)(model.theta, data | {"y": data["y"].double()})
+        values = model.psi(_score(estimator), draws=n_draws or None)(model.theta, data | {"y": data["y"].double()})
         assert rows["se"][r] == pytest.approx(np.std(values.numpy(), ddof=1) / 200**0.5, rel=1e-9)
 
 
@@ -132,7 +132,7 @@ def test_fewer_nodes_would_not_be() -> None:
 def test_the_estimate_does_not_depend_on_the_start(score: Score) -> None:
     n_draws = None if score.nodes else 8
     data = DESIGN.sample(1000, n_draws, torch.Generator().manual_seed(0))
-    psi = DESIGN.model().psi(score, n_draws=n_draws)
+    psi = DESIGN.model().psi(score, draws=n_draws)
     found = [eeqs.solve(psi, data, [start], tolerance=1e-6, throw=True).theta for start in (0.0, -0.4)]
     assert float((found[0] - found[1]).abs().max()) < 1e-5
     assert DESIGN.start not in (DESIGN.truth, float(found[0][0]))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from eeqs.marginal.draws import STANDARD_NORMAL, LatentLaw
+from eeqs.marginal.laws import STANDARD_NORMAL, LatentLaw
 
 __all__ = ["Contextual"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from eeqs.marginal.draws import STANDARD_NORMAL, LatentLaw
+from eeqs.marginal.laws import STANDARD_NORMAL, LatentLaw
 
 __all__ = ["Identity"]
 
