@@ -33,7 +33,7 @@ def check_latents(model: Marginal, z: Tensor, lead: torch.Size, draws: Draws | N
 
     Without a design either shape will do. With one, groups that share draws are refused.
     """
-    q, axes = model.perturbation.latent_dim, z.ndim - len(lead)
+    q, axes = model.latent_dim, z.ndim - len(lead)
     expected = draws.shape(q) if draws is not None else ((*z.shape[len(lead) : -1], q) if axes in {2, 3} else ("K", q))
     if tuple(z.shape) != (*lead, *expected):
         raise DataError(
@@ -47,9 +47,9 @@ def check_latents(model: Marginal, z: Tensor, lead: torch.Size, draws: Draws | N
 
 def _check_groups(z: Tensor, draws: Draws, name: str) -> None:
     """Raise if a draw of one group is, up to sign, one of another in each of many observations (n, K, q)."""
-    if len(z) < _ENOUGH_ROWS or z.shape[-1] == 0:
-        return  # a few observations of a discrete latent may agree by chance
     some = z[:_ENOUGH_ROWS]
+    if len(z) < _ENOUGH_ROWS or some.abs().unique().numel() < _ENOUGH_ROWS:
+        return  # a few observations, or a latent with few values, may agree by chance
     group = torch.arange(len(draws), device=z.device) // draws.size
     suspects = _same(some[:, :, None], some[:, None]) & (group[:, None] < group)
     for j, k in suspects.nonzero().tolist():
@@ -62,7 +62,7 @@ def _check_groups(z: Tensor, draws: Draws, name: str) -> None:
 
 def _same(a: Tensor, b: Tensor) -> Tensor:
     """Whether two draws (n, ..., q) agree up to sign in every observation, (...)."""
-    return ((a == b) | (a == -b)).all(dim=-1).all(dim=0)
+    return ((a == b).all(dim=-1) | (a == -b).all(dim=-1)).all(dim=0)
 
 
 def check_classes(model: Marginal, y: Tensor, name: str = "y") -> None:

@@ -24,6 +24,7 @@ inside (0, 1), each of them marginally uniform."""
 
 # Binary digits of a Sobol point in torch.quasirandom, and of what is added below them: together they are exact.
 _NET_DIGITS, _BELOW = 30, 22
+_LEAST = 2.0**-53
 _MOST_SOBOL_DIMENSIONS = torch.quasirandom.SobolEngine.MAXDIM
 
 
@@ -192,7 +193,7 @@ def sobol(n_draws: int, groups: int = 2) -> Draws:
 def shifted_grid(n_draws: int, groups: int = 2) -> Draws:
     r"""Stratified draws of one latent dimension: an even grid with a random shift for every observation and group.
 
-    The systematic sample :math:`u_j = (j + U) / m`; the best net there is for q = 1.
+    The systematic sample :math:`u_j = (j / m + U) \bmod 1`; the best net there is for q = 1.
 
     Parameters
     ----------
@@ -233,7 +234,9 @@ def _systematic(sets: int, size: int, dim: int, generator: torch.Generator, devi
     if dim > 1:
         raise ValueError(f"a grid of one dimension cannot fill {dim} latent dimensions; use sobol.")
     u = _uniform((sets, 1, dim), generator, device, _BELOW)
-    return (torch.arange(size, device=device)[:, None] + u) / size
+    # Clamped, for rounding could reach an end of the interval.
+    grid = torch.arange(size, dtype=torch.float64, device=device)[:, None] / size
+    return ((grid + u) % 1).clamp(_LEAST, 1 - _LEAST)
 
 
 def _shifted_net(sets: int, size: int, dim: int, generator: torch.Generator, device: torch.device) -> Tensor:

@@ -42,6 +42,20 @@ class LatentLaw:
     sample: Sampler
     quadrature: Quadrature
 
+    def followed_by(self, last: LatentLaw) -> LatentLaw:
+        """Law of entries all but the last of which have this law, and that one the law ``last``; for sampling only."""
+
+        def quantile(u: Tensor) -> Tensor:
+            return torch.cat([self.quantile(u[..., :-1]), last.quantile(u[..., -1:])], dim=-1)
+
+        def sample(
+            shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype, device: torch.device
+        ) -> Tensor:
+            z = self.sample((*shape[:-1], shape[-1] - 1), generator, dtype, device)
+            return torch.cat([z, last.sample((*shape[:-1], 1), generator, dtype, device)], dim=-1)
+
+        return LatentLaw(f"{self.name}, then {last.name}", quantile, sample, self.quadrature)
+
 
 def gauss_hermite(nodes: int, dim: int) -> tuple[Tensor, Tensor]:
     r"""Product Gauss-Hermite rule for the standard normal law.

@@ -15,7 +15,8 @@ from eeqs.marginal.draws import Draws, as_draws
 from eeqs.marginal.estimating import estimating_function
 from eeqs.marginal.layout import observations_last
 from eeqs.marginal.predicting import mixture
-from eeqs.marginal.protocols import Kernel, Perturbation
+from eeqs.marginal.protocols import ContinuousKernel, Kernel, Perturbation
+from eeqs.marginal.reading import Read
 from eeqs.marginal.scores import Score
 from eeqs.marginal.training import surrogate_loss
 
@@ -31,8 +32,8 @@ class Marginal(nn.Module):
     ----------
     perturbation : Perturbation
         The map g, a torch module; declares the law nu of its latent.
-    kernel : Kernel
-        The conditional law p on V classes, a torch module.
+    kernel : Kernel or ContinuousKernel
+        The conditional law p on V classes, or of a real response; a torch module.
 
     Raises
     ------
@@ -63,9 +64,10 @@ class Marginal(nn.Module):
     perturbation: Any
     kernel: Any
 
-    def __init__(self, perturbation: Perturbation, kernel: Kernel) -> None:
+    def __init__(self, perturbation: Perturbation, kernel: Kernel | ContinuousKernel) -> None:
         super().__init__()
-        for role, part, protocol in (("perturbation", perturbation, Perturbation), ("kernel", kernel, Kernel)):
+        response = Kernel if getattr(kernel, "n_classes", 0) is not None else ContinuousKernel
+        for role, part, protocol in (("perturbation", perturbation, Perturbation), ("kernel", kernel, response)):
             if not (isinstance(part, nn.Module) and isinstance(part, protocol)):
                 raise TypeError(
                     f"{role} is a {type(part).__name__}; pass a torch module that satisfies "
@@ -96,19 +98,29 @@ class Marginal(nn.Module):
             value.data.copy_(pieces[name])
         return model
 
-    def forward(self, prefix: Tensor, z: Tensor) -> Tensor:
-        """Log-probabilities (K, n, V), without the checks of `log_prob`.
+    @property
+    def continuous(self) -> bool:
+        """Whether the response is a real number, and not a class."""
+        return self.kernel.n_classes is None
+
+    @property
+    def latent_dim(self) -> int:
+        """Length of a draw: the latent of the perturbation and, for a continuous response, one entry for its noise."""
+        return int(self.perturbation.latent_dim) + self.continuous
+
+    def forward(self, prefix: Tensor, z: Tensor, read: Read | None = None) -> Tensor:
+        """Log-probabilities (K, n, V), or what ``read`` takes of the kernel, without the checks of `log_prob`.
 
         A leading axis 1 in ``z`` (1, K, q) shares its draws among all observations.
         """
         perturbed = self.perturbation(observations_last(prefix), z.movedim(0, -1).contiguous().mT)
-        return self.kernel(perturbed)
+        return self.kernel(perturbed) if read is None else read(self.kernel, perturbed)
 
-    def evaluate(self, prefix: Tensor, z: Tensor, theta: Tensor | None) -> Tensor:
+    def evaluate(self, prefix: Tensor, z: Tensor, theta: Tensor | None, read: Read | None = None) -> Tensor:
         """`forward` at ``theta``, as a function that torch.func can transform; None means the current values."""
         if theta is None:
-            return self(prefix, z)
-        return torch.func.functional_call(self, parameters.unflatten(self, theta), (prefix, z))
+            return self(prefix, z, read)
+        return torch.func.functional_call(self, parameters.unflatten(self, theta), (prefix, z, read))
 
     def log_prob(self, prefix: Tensor, z: Tensor, theta: Tensor | None = None) -> Tensor:
         """Log-probabilities of every class given every draw.
@@ -131,6 +143,7 @@ class Marginal(nn.Module):
         DataError
             If a shape does not fit the model.
         """
+        self._require_classes("log_prob")
         check_embeddings(self, prefix)
         check_latents(self, z, prefix.shape[:1])
         return self.evaluate(prefix, z.flatten(1, -2), theta)
@@ -167,11 +180,12 @@ class Marginal(nn.Module):
         ValueError
             Unless exactly one of ``draws`` (with its generator) and ``nodes`` is given.
         """
+        self._require_classes("predict")
         return mixture(self, prefix, draws, generator, nodes, theta)
 
     @torch.no_grad()
     def simulate(self, prefix: Tensor, generator: torch.Generator, theta: Tensor | None = None) -> Tensor:
-        """Responses from the model: a latent for each observation, then a class given the latent.
+        """Responses from the model: a latent for each observation, then a response given the latent.
 
         Parameters
         ----------
@@ -181,9 +195,14 @@ class Marginal(nn.Module):
 
         Returns
         -------
-        Tensor of shape (n,), long
+        Tensor of shape (n,)
+            Classes as long, or real numbers.
         """
         check_embeddings(self, prefix)
+        if self.continuous:
+            z = self.draw(prefix, 1, generator)
+            noise = z[..., -1].mT
+            return self.evaluate(prefix, z[..., :-1], theta, lambda kernel, e: kernel.response(e, noise))[0]
         probability = self.evaluate(prefix, self.draw(prefix, 1, generator), theta)[0].exp()
         return torch.multinomial(probability.contiguous(), 1, generator=generator)[:, 0]
 
@@ -265,14 +284,24 @@ class Marginal(nn.Module):
         """
         return surrogate_loss(self, score, prefix, y, z, chunk)
 
+    def _require_classes(self, method: str) -> None:
+        if self.continuous:
+            raise TypeError(
+                f"{method} gives probabilities of classes, and the response of {type(self.kernel).__name__} is "
+                "continuous; use simulate."
+            )
+
     def draw(self, prefix: Tensor, draws: int | Draws, generator: torch.Generator) -> Tensor:
-        """Latent draws (n, K, q) or (n, G, m, q) of the law the perturbation declares, in the dtype of prefix."""
+        """Latent draws (n, K, q) or (n, G, m, q) of the law the perturbation declares, in the dtype of prefix.
+
+        For a continuous response the last entry is the noise that the kernel makes it from.
+        """
         part = self.perturbation
         return as_draws(draws).sample(
             len(prefix),
-            part.latent_dim,
+            self.latent_dim,
             generator,
-            law=part.latent_law,
+            law=part.latent_law.followed_by(self.kernel.noise_law) if self.continuous else part.latent_law,
             dtype=prefix.dtype,
             device=prefix.device,
         )

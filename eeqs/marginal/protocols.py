@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eeqs.marginal.laws import LatentLaw
 
-__all__ = ["Kernel", "Labelled", "Perturbation"]
+__all__ = ["ContinuousKernel", "Kernel", "Labelled", "Perturbation"]
 
 
 @runtime_checkable
@@ -62,6 +62,38 @@ class Kernel(Protocol):
 
     def __call__(self, e: Tensor) -> Tensor:
         """Log-probabilities (..., V) at embeddings ``e`` (..., d)."""
+        ...
+
+
+@runtime_checkable
+class ContinuousKernel(Protocol):
+    """A conditional law p(y | e) of a real response.
+
+    Attributes
+    ----------
+    dim : int
+        Embedding dimension d.
+    n_classes : None
+        Tells it from a law on classes.
+    noise_law : LatentLaw
+        Law of the noise u that responses are made from.
+    """
+
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+
+    @property
+    def n_classes(self) -> None: ...  # noqa: D102
+
+    @property
+    def noise_law(self) -> LatentLaw: ...  # noqa: D102
+
+    def log_density(self, e: Tensor, y: Tensor) -> Tensor:
+        """Log-density (...) of responses ``y`` (...) at embeddings ``e`` (..., d); leading axes broadcast."""
+        ...
+
+    def response(self, e: Tensor, u: Tensor) -> Tensor:
+        """Responses (...) from noise ``u`` (...), in which they increase; leading axes broadcast."""
         ...
 
 

@@ -26,9 +26,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from eeqs.marginal.draws import Draws
+from eeqs.marginal.energy import energy_loss
 from eeqs.marginal.layout import indicator, split_draws, take_response
 
-__all__ = ["Score", "SurrogateLoss", "cross_fitted", "exact", "plug_in", "quadratic", "single_draw", "two_sample"]
+__all__ = [
+    "Score",
+    "SurrogateLoss",
+    "cross_fitted",
+    "energy",
+    "exact",
+    "plug_in",
+    "quadratic",
+    "single_draw",
+    "two_sample",
+]
 
 SurrogateLoss: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -56,6 +67,8 @@ class Score:
         Whether the draws of a group enter by the log of their mean probability. If not, every draw has its own entry.
     every_class : bool
         Whether the loss reads the probabilities of all classes, and not those of the response alone.
+    simulates : bool
+        Whether the loss sees simulated responses (K, n) in place of log-probabilities, and y as it is.
     nodes : int or None
         Quadrature nodes a latent dimension; None for a score that uses random draws.
     """
@@ -68,7 +81,12 @@ class Score:
     max_groups: int | None = None
     pools: bool = True
     every_class: bool = False
+    simulates: bool = False
     nodes: int | None = None
+
+    def entries(self, draws: Draws) -> int:
+        """Count the weights the loss takes for a design of draws: its groups, or its draws if it does not pool."""
+        return draws.groups if self.pools else len(draws)
 
     def check_draws(self, draws: Draws | None) -> None:
         """Raise ValueError unless this score can be computed from draws of this design."""
@@ -179,6 +197,18 @@ two_sample = replace(
 )
 r"""`cross_fitted` on two groups: the residual from one, the instrument from the other, then swapped. Draws inside a
 group may depend on each other, and averages over antithetic or quasi-Monte Carlo draws make both factors less noisy."""
+
+
+energy = Score(
+    "energy",
+    lambda live, _frozen, y, log_weight: energy_loss(live, y, live.shape[0] // log_weight.shape[0]),
+    r"\frac1K \sum_k |y - y_k| - \frac{1}{2 K (K - m)} \sum_{g \ne h} \sum_{j \in g, k \in h} |y_j - y_k|",
+    unbiased=True,
+    min_groups=2,
+    simulates=True,
+)
+r"""Energy score of simulated responses :math:`y_k`, for a continuous response; unbiased for its gradient at every
+parameter (Gneiting & Raftery 2007), and needs no density. Its psi jumps, so its root and bread are smoothed."""
 
 
 def exact(nodes: int = 16) -> Score:

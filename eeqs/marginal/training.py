@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from eeqs.marginal.checks import check_classes, check_embeddings, check_latents
+from eeqs.marginal.checks import check_embeddings, check_latents
 from eeqs.marginal.draws import Draws, iid
 from eeqs.marginal.estimating import equal_log_weights
-from eeqs.marginal.layout import pool_groups
+from eeqs.marginal.reading import check_score, entries, response_index
 from eeqs.marginal.scores import Score
 
 if TYPE_CHECKING:
@@ -31,24 +31,25 @@ def surrogate_loss(
     draws = None if z is None else _design(z)
     score.check_draws(draws)
     check_embeddings(model, prefix, y.shape)
-    check_classes(model, y)
+    check_score(model, score)
+    index = response_index(model, score, y)
     size = chunk or len(prefix)
-    pooled = draws.size if draws is not None and score.pools else 1
-    entries = 1 if draws is None else len(draws) // pooled
     latents: Iterable[Tensor]
-    if z is not None:
+    if z is not None and draws is not None:
         check_latents(model, z, y.shape)
         latents = z.flatten(1, -2).split(size)
-        log_weight = equal_log_weights(entries, prefix)
+        log_weight = equal_log_weights(score.entries(draws), prefix)
     else:
         nodes, log_weight = model.quadrature(score.nodes or 1, prefix)
         latents = repeat(nodes[None])
 
-    def total(x: Tensor, classes: Tensor, block_z: Tensor) -> Tensor:
-        live = pool_groups(model(x, block_z), pooled)
-        return score.loss(live, live.detach(), classes, log_weight).sum()
+    def total(x: Tensor, which: Tensor, values: Tensor, block_z: Tensor) -> Tensor:
+        live = entries(model, score, draws.size if draws is not None else 1, x, values, block_z)
+        return score.loss(live, live.detach(), which, log_weight).sum()
 
-    blocks = zip(prefix.split(size), y.long().split(size), latents, strict=False)  # the nodes repeat without end
+    blocks = zip(
+        prefix.split(size), index.split(size), y.split(size), latents, strict=False
+    )  # the nodes repeat without end
     if chunk is None:
         sums = [total(*block) for block in blocks]
     else:

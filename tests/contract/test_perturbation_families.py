@@ -2,49 +2,136 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch.func import functional_call, vmap
+from torch import nn
 
-from eeqs.marginal import Contextual, Gaussian, Identity, Perturbation, perturbations
+from eeqs.marginal import (
+    LOG_EXPONENTIAL,
+    RADEMACHER,
+    STANDARD_NORMAL,
+    UNIFORM,
+    Affine,
+    Contextual,
+    Dropout,
+    Flow,
+    Gaussian,
+    Hull,
+    Identity,
+    LatentLaw,
+    LogLinear,
+    LowRank,
+    NEFTune,
+    PerToken,
+    Pushforward,
+    Rotation,
+    UniformBall,
+    perturbations,
+)
+from eeqs.marginal.contract import check_perturbation
+from eeqs.marginal.perturbation_clauses import CLAUSES
 
 D = 3
+ZERO = -math.inf  # the logarithm of it
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def generic(module):
+    """Move a network off the zeros it starts at."""
+    generator = rng(3)
+    with torch.no_grad():
+        for value in module.parameters():
+            value.add_(0.3 * torch.randn(value.shape, generator=generator, dtype=value.dtype))
+    return module
+
+
+TABLE = torch.randn(20, D, generator=rng(1), dtype=torch.float64)
 
 
 @dataclass(frozen=True)
-class Row:
-    make: Callable[[], torch.nn.Module]
-    identity: Callable[[], torch.nn.Module]  # a setting under which g(e, z) = e
+class Case:
+    make: Callable[[], nn.Module]
+    identity: Callable[[], nn.Module]  # a setting under which g(e, z) = e
+    options: dict[str, Any] = field(default_factory=dict)  # of check_perturbation
 
 
-FAMILIES = {
-    "identity": Row(lambda: Identity(D), lambda: Identity(D)),
-    "gaussian": Row(lambda: Gaussian(D, log_scale=[-0.5, 0.2, 0.0]), lambda: Gaussian(D, log_scale=-math.inf)),
-    "contextual": Row(
-        lambda: Contextual(
-            D,
-            bias=[-0.5, 0.2, 0.0],
-            weight=[0.3, -0.2, 0.5],
-            depends_on=[[True, False, False], [True, False, True], [False, False, False]],
+def both(make, identity):
+    """Cases of a family that can read plain vectors and sequences."""
+    return tuple(Case(lambda s=s: make(s), lambda s=s: identity(s), {"sequence": s}) for s in (False, True))
+
+
+FAMILIES: dict[str, tuple[Case, ...]] = {
+    "identity": (Case(lambda: Identity(D), lambda: Identity(D)),),
+    "gaussian": (
+        Case(lambda: Gaussian(D, -0.5), lambda: Gaussian(D, ZERO)),
+        Case(lambda: Gaussian(D, [-0.5, 0.2, 0.0]), lambda: Gaussian(D, [ZERO] * D)),
+        Case(lambda: Gaussian(D, scale=[0.4, 0.1, 0.2]), lambda: Gaussian(D, scale=0.0)),
+    ),
+    "per_token": (
+        Case(lambda: PerToken(D, 1, -0.5), lambda: PerToken(D, 1, ZERO)),
+        Case(lambda: PerToken(D, 6, [0.1 * t for t in range(6)]), lambda: PerToken(D, 8, ZERO), {"sequence": True}),
+    ),
+    "low_rank": (
+        Case(lambda: LowRank(TABLE[:2].mT), lambda: LowRank(torch.zeros(D, 2))),
+        Case(lambda: LowRank(TABLE[:5].mT), lambda: LowRank(torch.zeros(D, 5))),
+    ),
+    "affine": (Case(lambda: Affine(D, [-0.5, 0.2, 0.0], 0.2, [0.9, 1.0, 1.3]), lambda: Affine(D, ZERO)),),
+    "log_linear": (
+        Case(
+            lambda: LogLinear(
+                D,
+                bias=[-0.5, 0.2, 0.0],
+                weight=[0.3, -0.2, 0.5],
+                depends_on=[[True, False, False], [True, False, True], [False, False, False]],
+            ),
+            lambda: LogLinear(D, bias=ZERO, weight=0.3),
+            {"extreme": 100.0},  # exp(0.7 * 100) is a float32, exp of 700 is not
         ),
-        lambda: Contextual(D, bias=-math.inf, weight=0.3),
+    ),
+    "contextual": both(
+        lambda s: generic(Contextual(D, (5,), generator=rng(), log_scale=-0.5, sequence=s)),
+        lambda s: Contextual(D, (5,), generator=rng(), log_scale=ZERO, sequence=s),
+    ),
+    "pushforward": both(
+        lambda s: Pushforward(D, (5,), generator=rng(), latent_dim=2, scale=0.5, sequence=s),
+        lambda s: Pushforward(D, (5,), generator=rng(), latent_dim=2, scale=0.0, sequence=s),
+    ),
+    "flow": both(
+        lambda s: generic(Flow(D, 3, (4,), generator=rng(), sequence=s)),
+        lambda s: Flow(D, 3, (4,), generator=rng(), log_scale=ZERO, sequence=s),
+    ),
+    "hull": (
+        Case(
+            lambda: Hull(TABLE, 4, log_weight=[-0.5, -0.6, -1.0], log_scale=-0.3, log_temperature=0.5),
+            lambda: Hull(TABLE, 4, log_weight=ZERO),
+            {"embeddings": TABLE},
+        ),
+        Case(
+            lambda: Hull(TABLE, 3, law=LOG_EXPONENTIAL),
+            lambda: Hull(TABLE, 3, log_weight=ZERO, law=LOG_EXPONENTIAL),
+            {"embeddings": TABLE},
+        ),
+    ),
+    "rotation": (Case(lambda: Rotation(D, -0.5), lambda: Rotation(D, ZERO)),),
+    "uniform_ball": (Case(lambda: UniformBall(D, 0.5), lambda: UniformBall(D, 0.0)),),
+    "neftune": (Case(lambda: NEFTune(D, 5.0, 6), lambda: NEFTune(D, 0.0, 6)),),
+    "dropout": (
+        Case(lambda: Dropout(D, [0.1, 0.2, 0.3]), lambda: Dropout(D, 0.0)),
+        Case(
+            lambda: Dropout(D, 0.3, per_token=True, mask=TABLE[0], inverted=True),
+            lambda: Dropout(D, 0.0, per_token=True, mask=TABLE[0], inverted=True),
+        ),
+        Case(lambda: Dropout(D, 0.3, temperature=0.0), lambda: Dropout(D, 0.0, temperature=0.0)),
     ),
 }
-
-
-@pytest.fixture(params=FAMILIES)
-def row(request):
-    return FAMILIES[request.param]
-
-
-def inputs(module, *lead, seed=0, dtype=torch.float64):
-    generator = torch.Generator().manual_seed(seed)
-    prefix = torch.randn(*lead, D, generator=generator, dtype=torch.float64)
-    z = torch.randn(*lead, module.latent_dim, generator=generator, dtype=torch.float64)
-    return prefix.to(dtype), z.to(dtype)
+CASES = [pytest.param(case, id=f"{name}-{i}") for name, row in FAMILIES.items() for i, case in enumerate(row)]
 
 
 def test_every_file_has_a_row():
@@ -52,75 +139,211 @@ def test_every_file_has_a_row():
     assert files == set(FAMILIES)
 
 
-def test_protocol(row):
-    module = row.make()
-    assert isinstance(module, Perturbation)
-    assert module.dim == D
+def test_every_family_is_exported_and_has_a_row():
+    made = {type(case.make()).__name__ for row in FAMILIES.values() for case in row}
+    assert made == set(perturbations.__all__)
 
 
-@pytest.mark.parametrize("lead", [(), (5,), (2, 4), (3, 2, 4)])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_shape_and_dtype_are_kept(row, lead, dtype):
-    module = row.make().to(dtype)
-    prefix, z = inputs(module, *lead, dtype=dtype)
-    out = module(prefix, z)
-    assert out.shape == prefix.shape
-    assert out.dtype == dtype
-    assert torch.isfinite(out).all()
+@pytest.mark.parametrize("case", CASES)
+def test_contract(case):
+    check_perturbation(case.make(), case.identity(), **case.options)
 
 
-def test_draws_broadcast_over_observations(row):
-    module = row.make()
-    prefix, _ = inputs(module, 5)
-    _, z = inputs(module, 4, 5)
-    out = module(prefix, z)
-    assert out.shape == (4, 5, D)
-    for k in range(4):
-        torch.testing.assert_close(out[k], module(prefix, z[k]))
+class Additive(nn.Module):
+    """A family of a third party: noise of one learnable scale, and a base for violations of the contract."""
+
+    latent_law: LatentLaw = STANDARD_NORMAL
+
+    def __init__(self, scale=0.5):
+        super().__init__()
+        self.dim = self.latent_dim = D
+        self.scale = nn.Parameter(torch.tensor(scale, dtype=torch.float64))
+
+    def forward(self, prefix, z):
+        return prefix + self.scale * z
 
 
-def test_identity_setting(row):
-    module = row.identity()
-    prefix, z = inputs(module, 2, 4)
-    assert torch.equal(module(prefix, z), prefix)
+class CoinNoise(Additive):
+    latent_law = RADEMACHER
 
 
-def test_later_positions_do_not_reach_earlier_ones(row):
-    module = row.make()
-    prefix, z = inputs(module, 2, 6)
-    other, other_z = inputs(module, 2, 6, seed=1)
-    for t in range(6):
-        later = torch.cat([prefix[:, : t + 1], other[:, t + 1 :]], dim=1)
-        later_z = torch.cat([z[:, : t + 1], other_z[:, t + 1 :]], dim=1)
-        assert torch.equal(module(later, later_z)[:, : t + 1], module(prefix, z)[:, : t + 1])
+class MovingAverage(Additive):
+    """Noise of order one: z_t + z_{t-1}, so a family of sequences."""
+
+    def forward(self, prefix, z):
+        z = z.expand(*torch.broadcast_shapes(prefix.shape, z.shape))
+        before = torch.cat([torch.zeros_like(z[..., :1, :]), z[..., :-1, :]], dim=-2)
+        return prefix + self.scale * (z + before)
 
 
-def test_first_and_second_derivatives(row):
-    module = row.make()
-    prefix, z = inputs(module, 4)
-    names = [name for name, _ in module.named_parameters()]
-    values = tuple(value.detach().requires_grad_() for value in module.parameters())
-
-    def forward(e, *parameters):
-        return functional_call(module, dict(zip(names, parameters, strict=True)), (e, z))
-
-    arguments = (prefix.requires_grad_(), *values)
-    assert torch.autograd.gradcheck(forward, arguments, check_forward_ad=True)
-    assert torch.autograd.gradgradcheck(lambda *a: forward(*a).square(), arguments)
+@pytest.mark.parametrize("family", [Additive, CoinNoise])
+def test_a_family_of_a_third_party_passes(family):
+    check_perturbation(family(), family(0.0))
 
 
-def test_vmap_equals_a_loop(row):
-    module = row.make()
-    prefix, z = inputs(module, 3, 4)
-    looped = torch.stack([module(prefix[r], z[r]) for r in range(3)])
-    torch.testing.assert_close(vmap(module)(prefix, z), looped)
+class LooksAhead(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z * prefix.mean(dim=-2, keepdim=True)
 
 
-def test_state_survives_a_round_trip(row):
-    module, other = row.make(), row.make()
-    with torch.no_grad():
-        for value in other.parameters():
-            value.zero_()
-    other.load_state_dict(module.state_dict())
-    prefix, z = inputs(module, 4)
-    assert torch.equal(other(prefix, z), module(prefix, z))
+class KnowsTheLength(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z / prefix.shape[-2]
+
+
+class ReadsThePast(Additive):
+    """Causal, but not without ``sequence=True``."""
+
+    def forward(self, prefix, z):
+        if prefix.ndim == 1:
+            return prefix + self.scale * z
+        return prefix + self.scale * z * prefix.cumsum(dim=-2).tanh()
+
+
+class Detached(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale.square() * z / self.scale.detach()
+
+
+class DeadParameter(Additive):
+    def forward(self, prefix, z):
+        return prefix + (self.scale > 0).to(z.dtype) * z + 0 * self.scale
+
+
+class SingleParameter(Additive):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+
+class TooManyLatents(Additive):
+    def __init__(self):
+        super().__init__()
+        self.latent_dim = D + 1
+
+    def forward(self, prefix, z):
+        return prefix + self.scale * z[..., :D]
+
+
+class TooFewLatents(Additive):
+    def __init__(self):
+        super().__init__()
+        self.latent_dim = D - 1
+
+
+class NoLaw(Additive):
+    latent_law = "normal"
+
+
+class WrongQuantile(Additive):
+    latent_law = LatentLaw("mixed up", UNIFORM.quantile, STANDARD_NORMAL.sample, STANDARD_NORMAL.quadrature)
+
+
+class WrongSampler(Additive):
+    latent_law = LatentLaw("mixed up", UNIFORM.quantile, STANDARD_NORMAL.sample, UNIFORM.quadrature)
+
+
+class DtypeLeak(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z * torch.ones(D, dtype=torch.float64, device=z.device)
+
+
+class StaysBehind(Additive):
+    def __init__(self):
+        super().__init__()
+        self.direction = torch.ones(D)
+
+    def forward(self, prefix, z):
+        return prefix + self.scale * z * self.direction.to(z.dtype)
+
+
+class KinkAtZero(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z * prefix.square().sum(dim=-1, keepdim=True).sqrt()
+
+
+class Overflows(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z * prefix.exp()
+
+
+class Branches(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z if z.sum() > 0 else prefix + self.scale * z * 1.0
+
+
+class OneDraw(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z.reshape(prefix.shape)
+
+
+class OwnNoise(Additive):
+    def forward(self, prefix, z):
+        return prefix + self.scale * z + 0 * torch.randn(D, dtype=z.dtype, device=z.device)
+
+
+class InPlace(Additive):
+    def forward(self, prefix, z):
+        return z.mul_(1.0).copy_(prefix + self.scale * z) if z.shape == prefix.shape else prefix + self.scale * z
+
+
+class Forgets(Additive):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("size", torch.ones((), dtype=torch.float64), persistent=False)
+
+    def forward(self, prefix, z):
+        return prefix + self.scale * self.size * z
+
+
+VIOLATIONS = [
+    (LooksAhead, "causality", {"sequence": True}),
+    (KnowsTheLength, "causality", {"sequence": True}),
+    (ReadsThePast, "causality", {}),
+    (Detached, "derivatives", {}),
+    (DeadParameter, "parameters", {}),
+    (SingleParameter, "parameters", {}),
+    (TooManyLatents, "latent", {}),
+    (TooFewLatents, "(purity|shapes)", {}),
+    (NoLaw, "protocol", {}),
+    (WrongQuantile, "law", {}),
+    (WrongSampler, "law", {}),
+    (DtypeLeak, "dtypes", {}),
+    (StaysBehind, "devices", {}),
+    (KinkAtZero, "extremes", {}),
+    (Overflows, "extremes", {}),
+    (Branches, "vmap", {}),
+    (OneDraw, "broadcasting", {}),
+    (OwnNoise, "purity", {}),
+    (InPlace, "purity", {}),
+    (Forgets, "state", {}),
+]
+
+
+@pytest.mark.parametrize(("family", "clause", "options"), VIOLATIONS, ids=[v[0].__name__ for v in VIOLATIONS])
+def test_a_violation_is_named(family, clause, options):
+    with pytest.raises(AssertionError, match=f'{family.__name__} breaks the clause "{clause}"'):
+        check_perturbation(family(), **options)
+
+
+def test_a_family_of_sequences_is_told_from_one_of_vectors():
+    check_perturbation(MovingAverage(), MovingAverage(0.0), sequence=True)
+    with pytest.raises(AssertionError, match="MovingAverage breaks"):
+        check_perturbation(MovingAverage())
+
+
+def test_a_wrong_identity_is_named():
+    with pytest.raises(AssertionError, match='"identity": the identity setting moves the prefix by'):
+        check_perturbation(Additive(), Additive(1e-12))
+
+
+def test_every_clause_has_a_violation():
+    assert {clause for _, clause, _ in VIOLATIONS} | {"identity"} == set(CLAUSES)
+
+
+def test_the_module_is_left_alone():
+    module = Gaussian(D, -0.5)
+    check_perturbation(module)
+    assert module.log_scale.dtype == torch.float64
+    assert float(module.log_scale.detach()) == -0.5
+    assert module.log_scale.grad is None

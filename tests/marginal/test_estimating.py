@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import eeqs
-from eeqs.marginal import Contextual, Gaussian, Marginal, QuadraticSoftmax, cross_fitted, exact, plug_in, quadratic
+from eeqs.marginal import Gaussian, LogLinear, Marginal, QuadraticSoftmax, cross_fitted, exact, plug_in, quadratic
 
 
 def generator(seed=0):
@@ -18,9 +18,9 @@ def normal(*shape, seed=0):
 
 
 def contextual():
-    """Contextual noise before a frozen kernel of six classes: three identified parameters."""
+    """LogLinear noise before a frozen kernel of six classes: three identified parameters."""
     kernel = QuadraticSoftmax(2 * normal(6, 2, seed=3), 0.15 * normal(6, 2, seed=2)).requires_grad_(False)
-    return Marginal(Contextual(2, bias=[-0.2, -0.7], weight=0.4, depends_on=[[True, False], [False, False]]), kernel)
+    return Marginal(LogLinear(2, bias=[-0.2, -0.7], weight=0.4, depends_on=[[True, False], [False, False]]), kernel)
 
 
 def sample(model, n, K, seed=0):

@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, stats
 from scipy.special import log_softmax
 
-from eeqs.marginal import Contextual, Gaussian, Identity, Marginal, QuadraticSoftmax, Softmax, exact
+from eeqs.marginal import Gaussian, Identity, LogLinear, Marginal, QuadraticSoftmax, Softmax, exact
 
 
 def generator(seed=0):
@@ -20,7 +20,7 @@ def normal(*shape, seed=0):
 @pytest.fixture
 def model():
     kernel = QuadraticSoftmax(2 * normal(4, 2, seed=1), 0.3 * normal(4, 2, seed=2)).requires_grad_(False)
-    return Marginal(Contextual(2, bias=[-0.3, -0.7], weight=0.4, depends_on=[[True, False], [False, False]]), kernel)
+    return Marginal(LogLinear(2, bias=[-0.3, -0.7], weight=0.4, depends_on=[[True, False], [False, False]]), kernel)
 
 
 def test_log_prob_is_the_kernel_at_each_perturbed_embedding(model):

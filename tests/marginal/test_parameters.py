@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from eeqs.marginal import Contextual, Gaussian, Identity, Marginal, QuadraticSoftmax, Softmax
+from eeqs.marginal import Gaussian, Identity, LogLinear, Marginal, QuadraticSoftmax, Softmax
 from eeqs.marginal.parameters import flatten, labels, learnable, unflatten
 
 W = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
@@ -13,7 +13,7 @@ W = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]], dtype=torch.float64)
         (Gaussian(2), Softmax(W).requires_grad_(False), ("log_scale",)),
         (Gaussian(2, [0.0, 0.0]), Softmax(W).requires_grad_(False), ("log_scale[0]", "log_scale[1]")),
         (
-            Contextual(2, depends_on=[[False, True], [True, False]]),
+            LogLinear(2, depends_on=[[False, True], [True, False]]),
             QuadraticSoftmax(W, W).requires_grad_(False),
             ("bias[0]", "bias[1]", "weight[0,1]", "weight[1,0]"),
         ),
@@ -35,12 +35,12 @@ def test_names_say_which_entry(perturbation, kernel, expected):
 
 
 def test_a_perturbation_and_a_kernel_with_equal_parameter_names_do_not_clash():
-    model = Marginal(Contextual(2), Softmax(W, W[:, 0]))
+    model = Marginal(LogLinear(2), Softmax(W, W[:, 0]))
     assert len(set(model.names)) == len(model.names) == 2 + 4 + 6 + 3
 
 
 def test_theta_and_parameters_round_trip():
-    model = Marginal(Contextual(2, bias=[0.1, 0.2], weight=[1.0, 2.0, 3.0, 4.0]), Softmax(W))
+    model = Marginal(LogLinear(2, bias=[0.1, 0.2], weight=[1.0, 2.0, 3.0, 4.0]), Softmax(W))
     theta = torch.arange(len(model.names), dtype=torch.float64)
     pieces = unflatten(model, theta)
     assert list(pieces) == list(learnable(model))

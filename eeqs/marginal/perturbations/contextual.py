@@ -1,77 +1,78 @@
-r"""Gaussian noise whose scale depends on the embedding it perturbs."""
+r"""Gaussian noise whose scale and centre a small network reads off the prefix so far."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from eeqs.marginal.arguments import Numbers, check_dim, numbers
+from eeqs.marginal.context import causal_context, context_size
 from eeqs.marginal.laws import STANDARD_NORMAL, LatentLaw
+from eeqs.marginal.network import Network
 
 __all__ = ["Contextual"]
 
 
 class Contextual(nn.Module):
-    r"""Log-linear noise scale, :math:`g(e, z)_j = e_j + \exp(b_j + \sum_k w_{jk} e_k)\, z_j`.
+    r"""Heteroscedastic noise, :math:`g(e, z) = e + b(c) + \exp(s(c)) \odot z` with a network :math:`(s, b)`.
 
-    The scale at a position depends on the embedding of that position only, so the map is causal.
+    Its argument, the context c, is the embedding :math:`e_t`; for sequences also the mean of the embeddings up to t.
 
     Parameters
     ----------
     dim : int
         Embedding dimension d; the latent has the same.
-    bias : float, sequence of float or Tensor
-        Log-scale at e = 0: d numbers, or one for all.
-    weight : float, sequence of float or Tensor
-        The weights that exist, in row-major order of ``depends_on``, or one value for all.
-    depends_on : array of bool of shape (d, d), optional
-        Entry (j, k) says whether the scale of coordinate j depends on coordinate k; everything on everything by
-        default. Only the True entries are parameters, named ``weight[j,k]``.
+    hidden : sequence of int
+        Units of each hidden layer; an empty one makes s and b linear.
+    generator : torch.Generator
+        Draws the hidden weights, see `eeqs.marginal.network.Network.random`.
+    log_scale : float, sequence of float or Tensor
+        Start of s.
+    activation : callable
+        Of the hidden units: ``torch.tanh`` (scales stay bounded), ``torch.nn.functional.gelu``, ...
+    sequence : bool
+        False: every vector (..., d) stands alone. True: axis -2 of (..., T, d) is the position.
 
     Raises
     ------
     ValueError
-        If a shape does not fit ``dim`` or the number of True entries.
+        If a size is not positive, or a shape does not fit.
+
+    Notes
+    -----
+    The last layer starts at zero weights, so that the noise starts with the scale ``exp(log_scale)`` everywhere and no
+    shift; there the hidden weights have derivative zero, which the first gradient step ends. ``log_scale = -inf`` is
+    the identity. Network weights are identified up to the symmetries of hidden units only.
+
+    References
+    ----------
+    Nix & Weigend (1994) IEEE International Conference on Neural Networks; Cen et al. (2026, arXiv 2605.13284).
     """
 
     latent_law: LatentLaw = STANDARD_NORMAL
-    entries: Tensor
 
     def __init__(
         self,
         dim: int,
-        bias: float | Sequence[float] | Tensor = 0.0,
-        weight: float | Sequence[float] | Tensor = 0.0,
-        depends_on: Sequence[Sequence[bool]] | Tensor | None = None,
+        hidden: Sequence[int] = (16,),
+        *,
+        generator: torch.Generator,
+        log_scale: Numbers = 0.0,
+        activation: Callable[[Tensor], Tensor] = torch.tanh,
+        sequence: bool = False,
     ) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim is {dim}; an embedding has at least one dimension.")
-        mask = torch.ones(dim, dim, dtype=torch.bool) if depends_on is None else torch.as_tensor(depends_on)
-        if mask.dtype != torch.bool or mask.shape != (dim, dim):
-            raise ValueError(
-                f"depends_on is {mask.dtype} of shape {tuple(mask.shape)}; pass booleans of shape ({dim}, {dim})."
-            )
-        self.dim = self.latent_dim = dim
-        self.register_buffer("entries", mask.flatten().nonzero()[:, 0])
-        self.bias = nn.Parameter(_fill("bias", bias, dim))
-        self.weight = nn.Parameter(_fill("weight", weight, len(self.entries)))
+        self.dim = self.latent_dim = check_dim(dim)
+        self.sequence = sequence
+        self.network = Network.random((context_size(dim, sequence), *hidden, 2 * dim), generator, activation)
+        start = numbers("log_scale", log_scale, dim, expand=True, log=True)
+        with torch.no_grad():
+            self.network.weights[-1].zero_()
+            self.network.biases[-1][:dim] = start
 
     def forward(self, prefix: Tensor, z: Tensor) -> Tensor:
-        """Perturb ``prefix`` (..., d) by ``z`` (..., d); leading axes broadcast."""
-        matrix = self.weight.new_zeros(self.dim**2).scatter(0, self.entries, self.weight)
-        log_scale = self.bias + prefix @ matrix.reshape(self.dim, self.dim).mT
-        return prefix + log_scale.exp() * z
-
-    def parameter_labels(self) -> dict[str, tuple[str, ...]]:
-        """Name each weight by its row and column in ``depends_on``."""
-        cells = [divmod(entry, self.dim) for entry in self.entries.tolist()]
-        return {"weight": tuple(f"weight[{j},{k}]" for j, k in cells)}
-
-
-def _fill(name: str, value: float | Sequence[float] | Tensor, size: int) -> Tensor:
-    given = torch.as_tensor(value, dtype=torch.float64).detach()
-    if given.shape not in ((), (size,)):
-        raise ValueError(f"{name} has shape {tuple(given.shape)}; pass one number or {size} of them.")
-    return given.expand(size).clone()
+        """Perturb ``prefix`` (..., d) or (..., T, d) by ``z`` of the same last axes; leading axes broadcast."""
+        log_scale, shift = self.network(causal_context(prefix, self.sequence)).chunk(2, dim=-1)
+        return prefix + shift + log_scale.exp() * z

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from eeqs.marginal.arguments import check_dim
 from eeqs.marginal.laws import STANDARD_NORMAL, LatentLaw
 
 __all__ = ["Identity"]
@@ -17,6 +18,11 @@ class Identity(nn.Module):
     ----------
     dim : int
         Embedding dimension d.
+
+    Raises
+    ------
+    ValueError
+        If ``dim`` is not positive.
     """
 
     latent_law: LatentLaw = STANDARD_NORMAL
@@ -24,9 +30,7 @@ class Identity(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim is {dim}; an embedding has at least one dimension.")
-        self.dim = dim
+        self.dim = check_dim(dim)
 
     def forward(self, prefix: Tensor, z: Tensor) -> Tensor:
         """Return ``prefix`` (..., d), repeated over the draw axes of ``z`` (..., 0)."""
