@@ -1,7 +1,15 @@
 """Models whose likelihood is an average over a latent perturbation, and the scores that estimate them."""
 
 from eeqs.marginal.draws import Draws, antithetic, iid, shifted_grid, sobol
-from eeqs.marginal.kernels import QuadraticSoftmax, Softmax
+from eeqs.marginal.kernels import (
+    MLP,
+    GaussianResponse,
+    LinearGaussian,
+    Ordered,
+    Poisson,
+    QuadraticSoftmax,
+    Softmax,
+)
 from eeqs.marginal.laws import (
     LOG_EXPONENTIAL,
     LOGISTIC,
@@ -12,6 +20,7 @@ from eeqs.marginal.laws import (
     gauss_hermite,
 )
 from eeqs.marginal.model import Marginal
+from eeqs.marginal.network import Network
 from eeqs.marginal.perturbations import (
     Affine,
     Contextual,
@@ -28,31 +37,38 @@ from eeqs.marginal.perturbations import (
     Rotation,
     UniformBall,
 )
-from eeqs.marginal.protocols import Kernel, Perturbation
+from eeqs.marginal.protocols import ContinuousKernel, Kernel, Perturbation
 from eeqs.marginal.scores import Score, cross_fitted, energy, exact, plug_in, quadratic, single_draw, two_sample
 
 __all__ = [
     "LOGISTIC",
     "LOG_EXPONENTIAL",
+    "MLP",
     "RADEMACHER",
     "STANDARD_NORMAL",
     "UNIFORM",
     "Affine",
     "Contextual",
+    "ContinuousKernel",
     "Draws",
     "Dropout",
     "Flow",
     "Gaussian",
+    "GaussianResponse",
     "Hull",
     "Identity",
     "Kernel",
     "LatentLaw",
+    "LinearGaussian",
     "LogLinear",
     "LowRank",
     "Marginal",
     "NEFTune",
+    "Network",
+    "Ordered",
     "PerToken",
     "Perturbation",
+    "Poisson",
     "Pushforward",
     "QuadraticSoftmax",
     "Rotation",

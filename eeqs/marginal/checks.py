@@ -41,7 +41,7 @@ def check_latents(model: Marginal, z: Tensor, lead: torch.Size, draws: Draws | N
             f"({', '.join(map(str, (*lead, *expected)))}): observations, groups of draws, draws in a group unless it "
             "is one, latent dimension."
         )
-    if draws is not None:
+    if draws is not None and q > 0:
         _check_groups(z.reshape(-1, len(draws), q), draws, name)
 
 

@@ -64,7 +64,7 @@ def estimating_function(
         if draws is None:
             return x, index, y
         check_latents(fixed, leaves[latent], y.shape, draws, latent)
-        return x, index, y, leaves[latent].reshape(*y.shape, len(draws), -1)
+        return x, index, y, leaves[latent].reshape(*y.shape, len(draws), fixed.latent_dim)
 
     if draws is None:
         function = from_loss(

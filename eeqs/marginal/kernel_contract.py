@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,44 +11,12 @@ from torch import Tensor, nn
 from eeqs.marginal import parameters
 from eeqs.marginal.kernel_clauses import CLAUSES, DTYPES, Clause, embeddings, require
 from eeqs.marginal.laws import LatentLaw
-from eeqs.marginal.protocols import Kernel
+from eeqs.marginal.protocols import ContinuousKernel, Kernel
 
-__all__ = ["ContinuousKernel", "check_kernel"]
+__all__ = ["check_kernel"]
 
 # Up to this many classes observations are contiguous in memory; see eeqs.marginal.layout.
 _SMALL_V = 64
-
-
-@runtime_checkable
-class ContinuousKernel(Protocol):
-    """A conditional law p(y | e) of a real response.
-
-    Attributes
-    ----------
-    dim : int
-        Embedding dimension d.
-    n_classes : None
-        Tells it from a law on classes.
-    noise_law : LatentLaw
-        Law of the noise u that responses are made from.
-    """
-
-    @property
-    def dim(self) -> int: ...  # noqa: D102
-
-    @property
-    def n_classes(self) -> None: ...  # noqa: D102
-
-    @property
-    def noise_law(self) -> LatentLaw: ...  # noqa: D102
-
-    def log_density(self, e: Tensor, y: Tensor) -> Tensor:
-        """Log-density (...) of responses ``y`` (...) at embeddings ``e`` (..., d); leading axes broadcast."""
-        ...
-
-    def response(self, e: Tensor, u: Tensor) -> Tensor:
-        """Responses (...) from noise ``u`` (...), in which they increase; leading axes broadcast."""
-        ...
 
 
 def check_kernel(kernel: nn.Module, generator: torch.Generator | None = None) -> None:
@@ -65,7 +33,7 @@ def check_kernel(kernel: nn.Module, generator: torch.Generator | None = None) ->
     kernel : torch.nn.Module
         A `Kernel` on classes, or a `ContinuousKernel`.
     generator : torch.Generator, optional
-        For the points at which it is evaluated; a fixed one by default.
+        For the points at which it is evaluated, on the device of the kernel; a fixed one on the CPU by default.
 
     Raises
     ------

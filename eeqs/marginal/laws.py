@@ -90,32 +90,21 @@ def _gauss_legendre(nodes: int, dim: int) -> tuple[Tensor, Tensor]:
     return _product(nodes, dim, np.polynomial.legendre.leggauss)
 
 
-def _gauss_logistic(nodes: int, dim: int) -> tuple[Tensor, Tensor]:
-    r"""Product Gauss rule for the logistic law; exact to degree ``2 * nodes - 1``.
+def _by_levels(quantile: Callable[[Tensor], Tensor]) -> Quadrature:
+    r"""Product rule for a law with exponential tails: Gauss-Legendre in s, at the quantiles of u = s^2 (3 - 2 s).
 
-    The orthogonal polynomials are the continuous Hahn ones with all parameters 1/2 (Koekoek, Lesky & Swarttouw 2010,
-    section 9.4), whose monic recurrence has :math:`b_n^2 = \pi^2 n^4 / (4 n^2 - 1)` on the scale of the logistic law.
+    Made for gates and mixing weights, bounded functions of z: the error of E sigmoid(1 + b z) is below 1e-5 with 20
+    nodes and 4e-9 with 40, for slopes b from 0.5 to 4, where polynomial-exact rules lose to the heavy tails. It is no
+    rule for polynomials: that of the second moment is 3e-4 of it with 20 nodes and 3e-5 with 40. Levels that crowd
+    quadratically at 0 and 1 tame the logarithm in the quantile there (the transformation of Korobov 1963).
     """
 
     def rule(m: int) -> tuple[Floats, Floats]:
-        n = np.arange(1.0, m)
-        return _golub_welsch(np.zeros(m), np.pi * n**2 / np.sqrt(4 * n**2 - 1))
+        point, mass = np.polynomial.legendre.leggauss(m)
+        s = (point + 1) / 2
+        return quantile(torch.from_numpy(s**2 * (3 - 2 * s))).numpy(), mass * s * (1 - s)
 
-    return _product(nodes, dim, rule)
-
-
-def _gauss_log_exponential(nodes: int, dim: int) -> tuple[Tensor, Tensor]:
-    """Product Gauss rule for the log of a unit exponential; exact to degree ``2 * nodes - 1``, to 1e-11 relatively.
-
-    The recurrence has no closed form: it is that of the trapezoidal rule with step 1/16, whose own error is below
-    rounding because the density is analytic in a strip (Gautschi 2004, section 2.2, the discretised procedure).
-    """
-
-    def rule(m: int) -> tuple[Floats, Floats]:
-        x = np.arange(-700 * 16, 7 * 16) / 16
-        return _golub_welsch(*_lanczos(x, np.exp(x - np.exp(x)), m))
-
-    return _product(nodes, dim, rule)
+    return lambda nodes, dim: _product(nodes, dim, rule)
 
 
 def _fair_coin(_nodes: int, dim: int) -> tuple[Tensor, Tensor]:
@@ -136,26 +125,6 @@ def _product(nodes: int, dim: int, rule: Callable[[int], tuple[Floats, Floats]])
     log_mass = np.log(mass / mass.sum())
     index = np.indices((nodes,) * dim).reshape(dim, nodes**dim)
     return torch.from_numpy(point[index].T.copy()), torch.from_numpy(log_mass[index].sum(axis=0))
-
-
-def _golub_welsch(diagonal: Floats, off_diagonal: Floats) -> tuple[Floats, Floats]:
-    """Nodes and weights of a Gauss rule from its Jacobi matrix."""
-    point, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1))
-    return point, np.maximum(vectors[0] ** 2, np.finfo(float).tiny)
-
-
-def _lanczos(x: Floats, mass: Floats, n: int) -> tuple[Floats, Floats]:
-    """Jacobi matrix of order n of the discrete measure with ``mass`` at ``x``, fully reorthogonalised."""
-    basis = np.sqrt(mass / mass.sum())[None]
-    diagonal, off_diagonal = [], []
-    for _ in range(n):
-        image = x * basis[-1]
-        diagonal.append(basis[-1] @ image)
-        for _ in range(2):
-            image = image - (basis @ image) @ basis
-        off_diagonal.append(np.linalg.norm(image))
-        basis = np.vstack([basis, image / off_diagonal[-1]])
-    return np.array(diagonal), np.array(off_diagonal[:-1])
 
 
 def _log_exponential_quantile(u: Tensor) -> Tensor:
@@ -192,14 +161,14 @@ STANDARD_NORMAL = LatentLaw("standard normal", torch.special.ndtri, _standard_no
 UNIFORM = LatentLaw("uniform", _uniform_quantile, _by_inversion(_uniform_quantile), _gauss_legendre)
 """Uniform on (-1, 1), variance 1/3."""
 
-LOGISTIC = LatentLaw("standard logistic", torch.logit, _by_inversion(torch.logit), _gauss_logistic)
+LOGISTIC = LatentLaw("standard logistic", torch.logit, _by_inversion(torch.logit), _by_levels(torch.logit))
 """Logistic with location zero and scale one, variance pi^2 / 3."""
 
 LOG_EXPONENTIAL = LatentLaw(
     "log of a unit exponential",
     _log_exponential_quantile,
     _by_inversion(_log_exponential_quantile),
-    _gauss_log_exponential,
+    _by_levels(_log_exponential_quantile),
 )
 """Log of a unit exponential (minus a Gumbel variable): the softmax of d of them is uniform on the simplex."""
 

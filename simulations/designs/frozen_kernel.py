@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eeqs.marginal import Gaussian, Marginal, QuadraticSoftmax
+from eeqs.marginal import Draws, Gaussian, Marginal, QuadraticSoftmax
 
 __all__ = ["FrozenKernel"]
 
@@ -51,8 +51,8 @@ class FrozenKernel:
         kernel = QuadraticSoftmax(_column(self.weight), _column(self.square_weight)).requires_grad_(requires_grad=False)
         return Marginal(Gaussian(1, log_scale=self.truth if log_scale is None else log_scale), kernel)
 
-    def sample(self, n: int, n_draws: int | None, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw n observations from the truth, with ``n_draws`` fresh latents each (none for None).
+    def sample(self, n: int, n_draws: int | Draws | None, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw n observations from the truth, with ``n_draws`` fresh latents each, or a design of them (none for None).
 
         Observations come first, so that the same generator gives the same ones for every number of draws.
         """

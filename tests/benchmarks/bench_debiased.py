@@ -1,12 +1,12 @@
-r"""Variance and cost of the scores of random cost: ``python tests/benchmarks/bench_debiased.py``; ``--out FILE`` for CSV.
+r"""Variance and cost of the random-cost scores: ``python tests/benchmarks/bench_debiased.py``, ``--out FILE`` for CSV.
 
 The design is `FrozenKernel`: data from the truth, scores at the truth and at log-scales 0.5 below and above it. A score
 minus the exact one of the same observation (quadrature) has mean zero if it is unbiased; its variance is the simulation
 variance. Work is (sampling + simulation variance) x mean cost: the variance of a mean score bought by one draw.
 
 plug_in is run beside each at K = the other's mean cost, rounded. Its mean over n observations has squared error
-bias^2 + variance / n, against variance / n: above ``n where equal`` the unbiased score is the better one. Zero there says
-that it already is for one observation.
+bias^2 + variance / n, against variance / n: above ``n where equal`` the unbiased score is the better one. Zero there
+says that it already is for one observation.
 """
 
 from __future__ import annotations

@@ -37,10 +37,8 @@ SYNONYMS = {"big": ["large", "huge"], "dog": ["hound"], "saw": ["glimpsed", "spi
 SENTENCE = ("the", "big", "dog", "saw", "a", "big", "cat", "here", "and", "there")
 NEAREST = nearest(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), 3)
 
-SUPPORT = {
-    "__init__", "choices", "enumeration", "keyboard", "neighbours", "protocol", "rewrite", "settings", "stop_words",
-    "synonyms",
-}  # fmt: skip
+SUPPORT = {"__init__", "choices", "enumeration", "keyboard", "neighbours", "protocol", "rewrite", "settings"}
+SUPPORT |= {"stop_words", "synonyms"}
 
 
 @dataclass(frozen=True)
@@ -289,12 +287,13 @@ def results():
 def test_results_do_not_depend_on_the_process():
     code = f"import sys, json; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
     code += "import test_discrete_families as t; print(json.dumps(t.results()))"
-
-    def process(seed):
-        settings = {"env": os.environ | {"PYTHONHASHSEED": seed}, "cwd": Path(discrete.__path__[0]).parents[2]}
-        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, **settings)  # noqa: S603
-
-    with process("1") as first, process("2") as second:
-        one, two = (json.loads(each.communicate()[0]) for each in (first, second))
-    assert {name for name in one if one[name] != two[name]} == {"planted"}
-    assert {**one, "planted": ""} == {**results(), "planted": ""}
+    other_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    elsewhere = subprocess.run(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": other_seed},
+        cwd=Path(discrete.__path__[0]).parents[2],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    there, here = json.loads(elsewhere.stdout), results()
+    assert {name for name in here if there[name] != here[name]} == {"planted"}

@@ -272,6 +272,11 @@ class Branches(Additive):
         return prefix + self.scale * z if z.sum() > 0 else prefix + self.scale * z * 1.0
 
 
+class AddsAnAxis(Additive):
+    def forward(self, prefix, z):
+        return torch.atleast_2d(prefix + self.scale * z)
+
+
 class OneDraw(Additive):
     def forward(self, prefix, z):
         return prefix + self.scale * z.reshape(prefix.shape)
@@ -304,7 +309,7 @@ VIOLATIONS = [
     (DeadParameter, "parameters", {}),
     (SingleParameter, "parameters", {}),
     (TooManyLatents, "latent", {}),
-    (TooFewLatents, "(purity|shapes)", {}),
+    (TooFewLatents, "purity", {}),
     (NoLaw, "protocol", {}),
     (WrongQuantile, "law", {}),
     (WrongSampler, "law", {}),
@@ -313,6 +318,7 @@ VIOLATIONS = [
     (KinkAtZero, "extremes", {}),
     (Overflows, "extremes", {}),
     (Branches, "vmap", {}),
+    (AddsAnAxis, "shapes", {}),
     (OneDraw, "broadcasting", {}),
     (OwnNoise, "purity", {}),
     (InPlace, "purity", {}),

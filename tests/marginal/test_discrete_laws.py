@@ -137,7 +137,7 @@ def neighbour_law(tokens, distance, k, temperature, rate):
 
 def typo_law(tokens, rate):
     """Four kinds of error at a letter, with the adjacent keys typed by hand."""
-    keys = {"t": "ryfg", "o": "ipkl", "T": "RYFG", "b": "ghvn"}
+    keys = {"o": "ipkl", "T": "RYFG"}
 
     def ways(word, first):
         """Probability, what is written, and what is left to type."""
@@ -212,7 +212,7 @@ LAWS = {
         [3, 1],
         neighbour_law([3, 1], cdist(TABLE, TABLE, "cosine"), 2, 0.1, 0.9),
     ),
-    "typos": (Typos(0.2), ["To-o", "b?"], typo_law(["To-o", "b?"], 0.2)),
+    "typos": (Typos(0.2), ["oo-", "To"], typo_law(["oo-", "To"], 0.2)),
     "local_shuffle": (LocalShuffle(2), ["a", "b", "c", "d", "e"], local_law(["a", "b", "c", "d", "e"], 2)),
     "local_shuffle, 1": (LocalShuffle(1), ["a", "b", "a", "d"], local_law(["a", "b", "a", "d"], 1)),
     "block_shuffle": (BlockShuffle(2), [1, 2, 3, 4, 5, 6, 7], block_law([1, 2, 3, 4, 5, 6, 7], 2)),

@@ -134,11 +134,11 @@ def in_log_space(logits, y):
 def disagreement(logits, y):
     """Largest differences of losses and gradients from those in float64, over what rounding explains.
 
-    Logits that differ by g leave a rounding error of eps * g in a log-ratio, K terms added one by one one of up to
-    eps * K, and a softmax over V classes one of up to eps * V / 8 in its normaliser.
+    Logits that differ by g leave a few rounding errors of eps * g / 2 in a log-ratio, K terms added one by one leave up
+    to eps * K, and a softmax over V classes up to eps * V / 8 in its normaliser.
     """
     eps = torch.finfo(logits.dtype).eps
-    unit = eps * float(16 + logits.max() - logits.min() + len(logits))
+    unit = eps * float(16 + 4 * (logits.max() - logits.min()) + len(logits))
     (value, gradient), (exact, slope) = fused(logits, y), in_log_space(logits, y)
     of_value = float(((value - exact).abs() / (1 + exact.abs())).max())
     return of_value / (unit + eps * logits.shape[-1] / 8), float((gradient - slope).abs().max()) / unit

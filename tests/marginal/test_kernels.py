@@ -234,7 +234,7 @@ def ordered_with_noise():
 
 def poisson_with_noise():
     """Every parameter is free: the noise is the overdispersion."""
-    return Marginal(Gaussian(2, log_scale=math.log(0.7)), Poisson(number([0.8, -0.5]), 0.5, n_classes=12))
+    return Marginal(Gaussian(2, log_scale=math.log(0.7)), Poisson(number([0.8, -0.5]), 0.5, n_classes=8))
 
 
 def mlp_with_noise():
@@ -244,7 +244,7 @@ def mlp_with_noise():
 
 
 @pytest.mark.parametrize(
-    ("make", "n"), [(ordered_with_noise, 6000), (poisson_with_noise, 6000), (mlp_with_noise, 4000)]
+    ("make", "n"), [(ordered_with_noise, 6000), (poisson_with_noise, 3000), (mlp_with_noise, 4000)]
 )
 def test_cross_fitted_recovers_the_parameters(make, n):
     model = make()

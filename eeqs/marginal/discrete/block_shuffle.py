@@ -2,9 +2,8 @@ r"""Word-order noise that keeps short phrases together, and the full shuffle."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from eeqs.marginal.discrete.choices import Choices
 from eeqs.marginal.discrete.rewrite import Rewrite
@@ -12,11 +11,9 @@ from eeqs.marginal.discrete.settings import check_count
 
 __all__ = ["BlockShuffle"]
 
-T = TypeVar("T", bound=Hashable)
-
 
 @dataclass(frozen=True)
-class BlockShuffle(Rewrite[T]):
+class BlockShuffle(Rewrite[Any]):
     r"""Cut the tokens into blocks of n, the last one possibly shorter, and permute the blocks uniformly.
 
     Every order of the :math:`\lceil L / n \rceil` blocks is equally likely. n = 1 shuffles all tokens; n of at least
@@ -43,7 +40,7 @@ class BlockShuffle(Rewrite[T]):
     def __post_init__(self) -> None:
         check_count("size", self.size, 1)
 
-    def rewrite(self, tokens: list[T], choices: Choices) -> list[T]:
+    def rewrite(self, tokens: list[Any], choices: Choices) -> list[Any]:
         """Permute the blocks."""
         blocks = [tokens[start : start + self.size] for start in range(0, len(tokens), self.size)]
         return [token for block in choices.sample(blocks, len(blocks)) for token in block]

@@ -2,9 +2,8 @@ r"""Word-order noise that moves no word far."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from eeqs.marginal.discrete.choices import Choices
 from eeqs.marginal.discrete.rewrite import Rewrite
@@ -12,11 +11,9 @@ from eeqs.marginal.discrete.settings import check_count
 
 __all__ = ["LocalShuffle"]
 
-T = TypeVar("T", bound=Hashable)
-
 
 @dataclass(frozen=True)
-class LocalShuffle(Rewrite[T]):
+class LocalShuffle(Rewrite[Any]):
     r"""Sort the tokens by :math:`i + U_i`, U_i independent and uniform on [0, k + 1): none moves more than k places.
 
     The integer part of a key :math:`i + U_i` is i plus a uniform one of 0, ..., k, and given the integer parts the
@@ -44,9 +41,9 @@ class LocalShuffle(Rewrite[T]):
     def __post_init__(self) -> None:
         check_count("reach", self.reach, 0)
 
-    def rewrite(self, tokens: list[T], choices: Choices) -> list[T]:
+    def rewrite(self, tokens: list[Any], choices: Choices) -> list[Any]:
         """Draw the integer parts, then the order inside each."""
-        cells: list[list[T]] = [[] for _ in range(len(tokens) + self.reach)]
+        cells: list[list[Any]] = [[] for _ in range(len(tokens) + self.reach)]
         for i, token in enumerate(tokens):
             cells[i + choices.uniform(self.reach + 1)].append(token)
         return [token for cell in cells for token in choices.sample(cell, len(cell))]

@@ -2,9 +2,8 @@ r"""Random deletion, the fourth operation of EDA."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from eeqs.marginal.discrete.choices import Choices
 from eeqs.marginal.discrete.rewrite import Rewrite
@@ -12,11 +11,9 @@ from eeqs.marginal.discrete.settings import check_rate
 
 __all__ = ["RandomDeletion"]
 
-T = TypeVar("T", bound=Hashable)
-
 
 @dataclass(frozen=True)
-class RandomDeletion(Rewrite[T]):
+class RandomDeletion(Rewrite[Any]):
     r"""Delete every token with probability p, independently.
 
     When all would go, with probability :math:`p^L`, one of them stays, drawn uniformly; so a single token is never
@@ -47,7 +44,7 @@ class RandomDeletion(Rewrite[T]):
     def __post_init__(self) -> None:
         check_rate("rate", self.rate)
 
-    def rewrite(self, tokens: list[T], choices: Choices) -> list[T]:
+    def rewrite(self, tokens: list[Any], choices: Choices) -> list[Any]:
         """Keep what is not deleted."""
         kept = [token for token in tokens if not choices.flip(self.rate)]
         return kept or [tokens[choices.uniform(len(tokens))]]

@@ -2,9 +2,8 @@ r"""Random swap, the third operation of EDA."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from eeqs.marginal.discrete.choices import Choices
 from eeqs.marginal.discrete.rewrite import Rewrite
@@ -12,13 +11,11 @@ from eeqs.marginal.discrete.settings import check_rate, n_edits
 
 __all__ = ["ATTEMPTS", "RandomSwap"]
 
-T = TypeVar("T", bound=Hashable)
-
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class RandomSwap(Rewrite[T]):
+class RandomSwap(Rewrite[Any]):
     r"""Swap the tokens at two random positions, :math:`n = \max(1, \lfloor \alpha L \rfloor)` times.
 
     A swap draws one position, then a second one, again while it equals the first, up to three times, and leaves the
@@ -44,7 +41,7 @@ class RandomSwap(Rewrite[T]):
     def __post_init__(self) -> None:
         check_rate("alpha", self.alpha)
 
-    def rewrite(self, tokens: list[T], choices: Choices) -> list[T]:
+    def rewrite(self, tokens: list[Any], choices: Choices) -> list[Any]:
         """Swap one pair after the other."""
         length = len(tokens)
         for _ in range(n_edits(self.alpha, length)):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eeqs.marginal.fused.arithmetic import evaluate_chunk
 
-__all__ = ["Reduction", "cross_fitted_loss"]
+__all__ = ["Reduction", "automatic_chunk", "cross_fitted_loss"]
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 
@@ -88,7 +88,7 @@ def cross_fitted_loss(
         )
     wanted = torch.is_grad_enabled() and logits.requires_grad
     empty = logits[:0].clone()
-    rows = chunk or _automatic_chunk(logits)
+    rows = chunk or automatic_chunk(logits)
     return _CrossFitted.apply(logits, empty, y.long(), groups, reduction, rows, wanted)[0]
 
 
@@ -112,7 +112,8 @@ def _check(logits: Tensor, y: Tensor, reduction: str, chunk: int | None) -> None
         raise ValueError(f"chunk is {chunk}; evaluate at least one observation at a time.")
 
 
-def _automatic_chunk(logits: Tensor) -> int:
+def automatic_chunk(logits: Tensor) -> int:
+    """Observations whose (K, chunk, V) probabilities fit the cache, at least one."""
     K, _, V = logits.shape
     size = _THREAD_BYTES * torch.get_num_threads() if logits.device.type == "cpu" else _DEVICE_BYTES
     return max(1, size // (K * V * _DTYPES[logits.dtype].itemsize))

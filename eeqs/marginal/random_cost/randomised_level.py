@@ -30,7 +30,7 @@ def multilevel(base: int = 4, *, rate: float = 1.5) -> RandomCostScore:
 
     where the primes are the two halves of the same draws (antithetic, so that :math:`\Delta_l` is of second order). One
     level L is drawn with :math:`P(L = l) = (1 - 2^{-r})\, 2^{-r l}`, r = ``rate``, and :math:`\Delta_L / P(L)` has the
-    sum as its mean. The first term averages :math:`\log \bar p_b` over all subsets of b consecutive draws of level L.
+    sum as its mean. The first term averages :math:`\log \bar p_b` over the disjoint runs of b draws in level L.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def multilevel(base: int = 4, *, rate: float = 1.5) -> RandomCostScore:
     Notes
     -----
     The order of :math:`\Delta_l` supposes that :math:`p(y \mid z) / q(y)` is not often near zero for all draws of a
-    half; otherwise the variance is finite but large, and a larger base pays.
+    half; otherwise the variance is large, and a larger base pays. Log-probabilities must be finite.
 
     References
     ----------

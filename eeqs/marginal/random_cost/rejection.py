@@ -127,7 +127,7 @@ def posterior_information(
     total = at.new_zeros(len(at), len(at))
     for block in score.sampler(model, prefix, y, generator, at, most_pairs(model, len(at))):
         total += _information(model, prefix[block.rows], y[block.rows], block.z, at)
-    return total / len(y)
+    return (total + total.mT) / (2 * len(y))
 
 
 def _information(model: Marginal, prefix: Tensor, y: Tensor, z: Tensor, theta: Tensor) -> Tensor:

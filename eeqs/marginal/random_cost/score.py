@@ -68,6 +68,22 @@ class RandomCostScore:
         How the draws are made; see `Sampler`.
     unbiased : bool
         Whether the mean of the score is zero at the truth.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from eeqs.marginal import Gaussian, Marginal, Softmax
+    >>> from eeqs.marginal.random_cost import posterior
+    >>> weight = torch.tensor([[2.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]], dtype=torch.float64)
+    >>> model = Marginal(Gaussian(2, log_scale=0.0), Softmax(weight).requires_grad_(False))
+    >>> generator = torch.Generator().manual_seed(1)
+    >>> x = torch.randn(500, 2, generator=generator, dtype=torch.float64)
+    >>> y = model.simulate(x, generator)
+    >>> loss, cost = posterior().loss(model, x, y, generator)
+    >>> loss.mean().backward()  # a stochastic gradient of -log q
+    >>> values, cost = posterior().score_sample(model, x, y, generator)
+    >>> values.shape, bool((cost >= 1).all())
+    (torch.Size([500, 1]), True)
     """
 
     name: str
