@@ -97,9 +97,11 @@ def _from_draws(model: Marginal, score: Score, draws: Draws, columns: tuple[str,
 def _quadrature_loss(model: Marginal, score: Score, nodes: int) -> Callable[[Tensor, Prepared], Tensor]:
     """Loss (n,) in blocks of observations, whose M x block x V log-probabilities are freed one by one."""
 
+    rule = model.quadrature(nodes, model.theta)
+
     def loss(theta: Tensor, data: Prepared) -> Tensor:
         x, index, y = data
-        z, log_weight = model.quadrature(nodes, x)
+        z, log_weight = (part.to(x) for part in rule)
         size = max(_LEAST_ROWS, _BLOCK // (len(z) * (model.kernel.n_classes or 1)))
         blocks = []
         for rows, which, values in zip(x.split(size), index.split(size), y.split(size), strict=True):

@@ -98,9 +98,9 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 KERNELS: dict[str, Callable[[], Any]] = {
     "softmax": lambda: Softmax(2 * normal(CLASSES, 2, seed=1), normal(CLASSES, seed=2)),
     "quadratic": lambda: QuadraticSoftmax(2 * normal(CLASSES, 2, seed=1), normal(CLASSES, 2, seed=3)),
-    "mlp": lambda: MLP(Network.random((2, 4, CLASSES), rng(), scale=2.0)),
-    "ordered": lambda: Ordered(torch.tensor([2.0, -1.5], dtype=torch.float64), [-2.0, -0.5, 0.5, 1.5]),
-    "poisson": lambda: Poisson(torch.tensor([0.7, -0.5], dtype=torch.float64), 0.3, CLASSES),
+    "mlp": lambda: MLP(generic(Network.random((2, 4, CLASSES), rng()))),
+    "ordered": lambda: Ordered(2 * normal(2, seed=4), normal(CLASSES - 1, seed=5).sort().values),
+    "poisson": lambda: Poisson(torch.tensor([0.7, -0.5], dtype=torch.float64), 0.3, n_classes=CLASSES),
 }
 
 
