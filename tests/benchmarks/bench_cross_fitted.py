@@ -11,8 +11,10 @@ combination, some eleven passes over what lies in the cache (0.12 ns each, 1.4 i
 2.7e8 numbers above. Cross-entropy computes two exponentials, writes and clears three arrays of the size of the logits
 and reads as many: some 5 ns. Above the gradient, cross-entropy keeps two such arrays, the fused loss two chunks.
 
-The third way is what the fused loss replaces: autograd of the score, in the same chunks. Of the columns, ``ratio`` is
-that of wall times to cross-entropy's, and ``MiB`` the peak above the logits and the gradient, also given in chunks.
+The third way is what the fused loss replaces: autograd of the score, in the same chunks. Of the columns,
+``ratio`` and ``CPU ratio`` are those to cross-entropy's times, and ``MiB`` is the peak above the logits and the gradient,
+also given in chunks. With two threads on two cores that others use too, wall times mean little: every operation waits
+for the thread that is held up.
 """
 
 from __future__ import annotations
@@ -109,6 +111,7 @@ def size_rows(size: tuple[int, int, int], threads: int, repeats: int) -> list[di
                 "CPU": cpu,
                 "ns a number": 1e9 * wall / (K * n * V),
                 "ratio": wall / (rows[0]["seconds"] if rows else wall),
+                "CPU ratio": cpu / (rows[0]["CPU"] if rows else cpu),
                 "MiB": above - gradient,
                 "chunks": (above - gradient) / chunk,
             }

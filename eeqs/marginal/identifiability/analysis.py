@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from eeqs.marginal.draws import Draws, as_draws, iid
 from eeqs.marginal.identifiability.efficiency import efficiency, known, spectrum
 from eeqs.marginal.identifiability.recommend import Recommendation, recommend
 from eeqs.marginal.identifiability.report import Identifiability
-from eeqs.marginal.identifiability.sums import BLOCKS, Blocks, Sums, average, block_sums, jackknife
+from eeqs.marginal.identifiability.sums import BLOCKS, Blocks, Sample, Sums, average, block_sums, jackknife
 from eeqs.marginal.identifiability.warn import warnings_of
 from eeqs.marginal.scores import Score, cross_fitted, exact
 
@@ -30,29 +30,28 @@ __all__ = ["identifiability"]
 
 # Latent dimensions of a product rule, and draws of the reference where there are more.
 _MOST_DIMENSIONS, _REFERENCE_DRAWS = 3, 128
+# Classes up to which the expectation over the response is a sum.
+_MOST_CLASSES = 64
 _WORST = "worst direction"
 
 
 @dataclass(frozen=True)
 class _Study:
-    """One simulated sample, the reference on it, and functions of the parameters to report on."""
+    """A sample with the reference on it."""
 
     model: Marginal
-    prefix: Tensor
-    y: Tensor
+    sample: Sample
     generator: torch.Generator
     reference: Blocks | None
-    reference_values: Tensor | None
 
     def sums(self, score: Score, draws: Draws | None) -> Blocks:
-        """Sums of a score on the sample, with fresh draws of a design."""
+        """Evaluate a score on the sample, with fresh draws of a design."""
         psi = self.model.psi(score, draws=draws)
-        return block_sums(psi, self.model.theta, self.data(draws), self.reference_values)
+        return block_sums(psi, self.model.theta, self.sample, self.draw(draws))
 
-    def data(self, draws: Draws | None) -> dict[str, Tensor]:
-        """Columns of the sample, with fresh draws."""
-        columns = {"x": self.prefix, "y": self.y}
-        return columns if draws is None else {**columns, "z": self.model.draw(self.prefix, draws, self.generator)}
+    def draw(self, draws: Draws | None) -> Tensor | None:
+        """Fresh draws for every embedding."""
+        return None if draws is None else self.model.draw(self.sample.prefix, draws, self.generator)
 
     def least_efficiency(self, score: Score, gradients: Tensor, draws: Draws) -> tuple[float, float]:
         """Smallest efficiency of functions with gradients (m, p), and its standard error."""
@@ -75,10 +74,10 @@ def identifiability(
     most: int = 256,
     n_redraws: int = 10,
 ) -> Identifiability:
-    r"""Report what a score identifies at the values the model holds, by one simulated sample.
+    r"""Report what a score identifies at the values the model holds, if these are the truth.
 
-    Responses are simulated from the model, so every figure is about the design and not about data: the bread and its
-    worst direction, the Godambe efficiency against the exact score, the share of the variance that draws cause, and
+    Responses follow the model, so every figure is about the design and not about data: the bread and its worst
+    direction, the Godambe efficiency against the exact score, the share of the variance that draws cause, and
     the number of draws that reaches a target efficiency. Put an estimate into the model first
     (`Marginal.with_theta`) to ask about a fit.
 
@@ -133,14 +132,14 @@ def identifiability(
             f"until there are {BLOCKS * (len(fixed.names) + 1)}."
         )
     study, label = _study(fixed, prefix.double(), generator, nodes)
-    if psi.root is not None and study.reference_values is None:
+    if psi.root is not None and study.sample.score is None:
         raise ValueError(f"psi of {score.name} jumps, and its bread needs an exact reference: {label}.")
     blocks = study.sums(score, design)
     whole = average(*blocks)
     gradients = torch.cat([torch.eye(len(fixed.names)).to(whole.bread), _coordinate(whole.bread)])
     values, right, kept = spectrum(whole.bread)
     index = [*fixed.names, _WORST]
-    table = _efficiencies(study, blocks, whole, gradients, index)
+    table = _efficiencies(study, score, blocks, whole, gradients, index)
     table[["simulation", "simulation_error"]] = _simulation(study, score, design, fixed.names, n_redraws)
     advice = _recommendation(study, score, design, gradients[:-1], table, target, most)
     return Identifiability(
@@ -154,24 +153,34 @@ def identifiability(
         table,
         label,
         advice,
-        warnings_of(fixed, score, design, blocks, study.reference, exact_reference=study.reference_values is not None),
+        warnings_of(fixed, score, design, blocks, study.reference, exact_reference=study.sample.score is not None),
     )
 
 
 def _study(model: Marginal, prefix: Tensor, generator: torch.Generator, nodes: int) -> tuple[_Study, str]:
-    """Simulate the sample and evaluate the reference on it; say what the reference is."""
-    y = model.simulate(prefix, generator)
-    bare = _Study(model, prefix, y, generator, None, None)
+    """Make the sample and evaluate the reference on it; say what the reference is."""
     if model.perturbation.latent_dim <= _MOST_DIMENSIONS:
+        bare = _sample(model, prefix, generator, nodes)
         psi = model.psi(exact(nodes))
-        reference = block_sums(psi, model.theta, bare.data(None))
-        values = as_problem(psi, bare.data(None)).values(model.theta)
+        score = as_problem(psi, bare.columns(None)).values(model.theta)
+        sample = replace(bare, score=score.unflatten(0, bare.y.shape))
         label = f"the exact score by quadrature, {nodes} nodes a dimension"
-        return _Study(model, prefix, y, generator, reference, values), label
+        return _Study(model, sample, generator, block_sums(psi, model.theta, sample, None)), label
+    y = model.simulate(prefix, generator)[:, None]
+    study = _Study(model, Sample(prefix, y, torch.ones_like(y, dtype=torch.float64)), generator, None)
     if model.continuous:
-        return bare, "nothing: no exact score beyond three latent dimensions of a continuous response"
-    reference = bare.sums(cross_fitted, iid(_REFERENCE_DRAWS))
-    return _Study(model, prefix, y, generator, reference, None), f"cross_fitted with {_REFERENCE_DRAWS} draws"
+        return study, "nothing: there is no exact score of a continuous response beyond three latent dimensions"
+    reference = study.sums(cross_fitted, iid(_REFERENCE_DRAWS))
+    return replace(study, reference=reference), f"cross_fitted with {_REFERENCE_DRAWS} draws"
+
+
+def _sample(model: Marginal, prefix: Tensor, generator: torch.Generator, nodes: int) -> Sample:
+    """Take every class of few by its probability, and otherwise a simulated response."""
+    if model.continuous or model.kernel.n_classes > _MOST_CLASSES:
+        y = model.simulate(prefix, generator)[:, None]
+        return Sample(prefix, y, torch.ones_like(y, dtype=torch.float64))
+    classes = torch.arange(model.kernel.n_classes, device=prefix.device)
+    return Sample(prefix, classes.expand(len(prefix), -1), model.predict(prefix, nodes=nodes))
 
 
 def _coordinate(bread: Tensor) -> Tensor:
@@ -180,10 +189,12 @@ def _coordinate(bread: Tensor) -> Tensor:
     return (right[kept][-1] / equilibrate(bread)[2])[None]
 
 
-def _efficiencies(study: _Study, blocks: Blocks, whole: Sums, gradients: Tensor, index: list[str]) -> pd.DataFrame:
+def _efficiencies(
+    study: _Study, score: Score, blocks: Blocks, whole: Sums, gradients: Tensor, index: list[str]
+) -> pd.DataFrame:
     missing = np.full(len(index), np.nan)
     table = pd.DataFrame({"efficiency": missing, "efficiency_error": missing}, index=index)
-    if study.reference is None:
+    if study.reference is None or not score.unbiased:
         return table
     shown = known(average(*study.reference), whole, gradients)
     value, error = jackknife(functools.partial(efficiency, gradients=gradients[shown]), study.reference, blocks)
@@ -204,9 +215,10 @@ def _simulation(
     def redraw(data: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         return {**data, "z": study.model.draw(data["x"], draws, generator)}
 
+    data = {"x": study.sample.prefix, "y": study.model.simulate(study.sample.prefix, study.generator)}
     seed = int(torch.randint(2**31, (), generator=study.generator, device=study.generator.device))
     try:
-        found = simulation_share(psi, study.model.theta, study.data(draws), redraw, n_redraws, seed=seed)
+        found = simulation_share(psi, study.model.theta, data, redraw, n_redraws, seed=seed)
     except SingularBreadError:
         return missing
     missing.loc[list(names)] = np.stack([found.share, found.share_error], axis=1)
@@ -217,7 +229,7 @@ def _recommendation(
     study: _Study, score: Score, draws: Draws | None, gradients: Tensor, table: pd.DataFrame, target: float, most: int
 ) -> Recommendation | None:
     shown = torch.from_numpy(table["efficiency"].notna().to_numpy()[:-1].copy()).to(gradients.device)
-    if draws is None or study.reference is None or not score.unbiased or not bool(shown.any()):
+    if draws is None or study.reference is None or not bool(shown.any()):
         return None
     evaluate = functools.partial(study.least_efficiency, score, gradients[shown])
     return recommend(evaluate, draws, score, target, most)

@@ -2,9 +2,8 @@ r"""Godambe efficiency: the variance of maximum likelihood over that of the root
 
 .. math:: e(h) = \frac{\nabla h^\top A_0^- B_0 A_0^{-\top} \nabla h}{\nabla h^\top A^- B A^{-\top} \nabla h}
 
-for a function h of the parameters, with bread A and meat B of psi, and those of the exact score under the index 0. With
-responses from the model both sandwiches have the same form on the same rows, which makes their ratio less noisy than
-the inverse information over a sandwich; the limit is the same.
+for a function h of the parameters, with bread A and meat B of psi, and those of the reference score under the index 0.
+For the exact score s both are the information up to sign, and the numerator is its inverse.
 
 References
 ----------
@@ -29,7 +28,7 @@ _NULL = 1e-12
 
 def variance(sums: Sums, gradients: Tensor) -> Tensor:
     """Variance (m,) of n^{1/2} times functions of the estimate with gradients (m, p)."""
-    rows = gradients @ pseudo_inverse(sums.bread)[0]
+    rows = gradients @ pseudo_inverse(sums.slope)[0]
     return ((rows @ sums.meat) * rows).sum(dim=1)
 
 
@@ -40,7 +39,7 @@ def efficiency(reference: Sums, sums: Sums, gradients: Tensor) -> Tensor:
 
 def known(reference: Sums, sums: Sums, gradients: Tensor) -> Tensor:
     """Whether both equations identify functions with gradients (m, p), bool (m,)."""
-    return estimable(reference.bread, gradients) & estimable(sums.bread, gradients)
+    return estimable(reference.slope, gradients) & estimable(sums.slope, gradients)
 
 
 def spectrum(bread: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -79,10 +79,8 @@ def recommend(
     most : int
         Most draws considered.
     """
-    sizes = _candidates(draws, score, most)
-    first = [k for k in sizes if k >= len(draws)]
-    ladder = [min(first, key=lambda k, w=wanted: abs(k - w)) for wanted in _ladder(draws)] if first else sizes[-1:]
-    points = {k: evaluate(_resized(draws, score, k)) for k in dict.fromkeys(ladder)}
+    sizes, ladder = _candidates(draws, score, most), [len(draws) * factor for factor in (1, 2, 4)]
+    points = {k: evaluate(_resized(draws, score, k)) for k in sizes if k in ladder}
     wanted = math.log(1 / target - 1)
     for _ in range(_ROUNDS):
         crossing, rate, error = _fit(points, wanted)
@@ -95,10 +93,6 @@ def recommend(
         return Recommendation(target, None, math.nan, math.nan, math.nan, math.nan, rate, points)
     low, high = (crossing * math.exp(sign * 1.96 * error) for sign in (-1, 1))
     return Recommendation(target, _resized(draws, score, proposal), *points[proposal], low, high, rate, points)
-
-
-def _ladder(draws: Draws) -> list[int]:
-    return [len(draws), 2 * len(draws), 4 * len(draws)]
 
 
 def _grows_in_size(draws: Draws, score: Score) -> bool:
@@ -120,7 +114,7 @@ def _resized(draws: Draws, score: Score, n_draws: int) -> Draws:
 
 
 def _fit(points: dict[int, tuple[float, float]], wanted: float) -> tuple[float, float, float]:
-    """Number of draws where the fit crosses, the exponent, and the standard error of the log of that number."""
+    """Find the number of draws where the fit crosses, its exponent, and the standard error of the log of that number."""
     draws = np.log(list(points))
     value, error = np.array(list(points.values())).T
     loss = np.maximum(1 / value - 1, np.maximum(error / value**2, 1e-12))

@@ -20,7 +20,7 @@ class Identifiability:
     score, draws : str
         Their names.
     n : int
-        Simulated observations.
+        Embeddings.
     singular_values : Series of length p
         Of the equilibrated bread, in decreasing order.
     condition : float
@@ -32,7 +32,8 @@ class Identifiability:
         Parameters that enter directions along which the equations do not change.
     table : DataFrame
         One row a parameter, and ``worst direction``: ``efficiency`` against the exact score, the share of the
-        variance that is ``simulation``, and their standard errors. NaN for what is not identified or not available.
+        variance that is ``simulation``, and their standard errors. NaN for what is not identified or not
+        available; a biased score has no efficiency.
     reference : str
         What stood for the exact score.
     recommendation : Recommendation or None
@@ -62,7 +63,7 @@ class Identifiability:
         loadings = ", ".join(f"{value:+.2f} {name}" for name, value in heaviest.items())
         table = self.table.to_string(float_format="{:.3f}".format, na_rep="-")
         lines = [
-            f"{self.score} with draws {self.draws}, {self.n} simulated observations",
+            f"{self.score} with draws {self.draws}, {self.n} embeddings",
             f"bread: condition number {self.condition:.3g}, singular values {values}",
             f"worst identified direction: {loadings}",
             f"efficiency against {self.reference}",

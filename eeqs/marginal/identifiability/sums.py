@@ -1,12 +1,13 @@
-r"""Bread, meat and mean of a psi, with what the jackknife over blocks of rows needs.
+r"""Bread, meat and mean of a psi, with what the jackknife over blocks of embeddings needs.
 
-Rows are independent, so functions of the sums over rows have standard errors by leaving out one block at a time; two
-such functions of the same rows, as the numerator and the denominator of an efficiency, share them.
+Where classes are few, the expectation over the response is taken exactly: every class is a row, weighted by its
+probability. What is left are the embeddings and the draws, over which functions of the sums have standard errors by
+leaving out one block at a time; numerator and denominator of an efficiency share their embeddings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,10 +16,11 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from eeqs.engine.derivative import jacobian_of_mean
 from eeqs.engine.door import as_problem, check_psi
 from eeqs.engine.psi import EstimatingFunction
 
-__all__ = ["BLOCKS", "Blocks", "Sums", "average", "block_sums", "false_alarm", "jackknife"]
+__all__ = ["BLOCKS", "Blocks", "Sample", "Sums", "average", "block_sums", "false_alarm", "jackknife"]
 
 BLOCKS = 20
 
@@ -32,46 +34,77 @@ class Sums:
     mean : Tensor of shape (p,)
     bread, meat : Tensor of shape (p, p)
         Mean of d psi / d theta and of psi psi^T.
-    with_score : Tensor of shape (p, p)
-        Mean of psi s^T with a reference score s; of psi psi^T where there is none.
+    with_score : Tensor of shape (p, p) or None
+        Mean of psi s^T with the exact score s.
     """
 
     mean: Tensor
     bread: Tensor
     meat: Tensor
-    with_score: Tensor
+    with_score: Tensor | None
+
+    @property
+    def slope(self) -> Tensor:
+        r"""Bread by the identity :math:`A = -E\, \psi s^\top` where there is an exact score, which is less noisy."""
+        return self.bread if self.with_score is None else -self.with_score
 
 
 Blocks: TypeAlias = tuple[list[Sums], list[int]]
 
 
-def block_sums(
-    psi: EstimatingFunction, theta: Tensor, data: Mapping[str, Tensor], score: Tensor | None = None
-) -> Blocks:
-    """Means of psi at ``theta`` (p,) over each of `BLOCKS` blocks of rows, and the sizes of these.
+@dataclass(frozen=True)
+class Sample:
+    """Embeddings with the responses that each may have, and their probabilities.
 
-    Parameters
+    Attributes
     ----------
-    psi : EstimatingFunction
-    theta : Tensor of shape (p,)
-    data : mapping of Tensor
-        Columns, n rows each.
-    score : Tensor of shape (n, p), optional
-        Reference score of every row. A psi that jumps takes its bread from it, as minus the mean of psi s^T.
+    prefix : Tensor of shape (n, d)
+    y, weight : Tensor of shape (n, c)
+        All classes with their probabilities, or one simulated response with weight one.
+    score : Tensor of shape (n, c, p) or None
+        Exact score of every response.
     """
-    columns = {name: leaf.tensor_split(BLOCKS) for name, leaf in data.items() if name in (psi.columns or data)}
-    found: list[Sums] = []
-    sizes: list[int] = []
-    for b in range(BLOCKS):
-        problem = as_problem(psi, {name: parts[b] for name, parts in columns.items()})
-        check_psi(problem, theta, equations=len(theta))
-        values = problem.values(theta)
-        own = values if score is None else score.tensor_split(BLOCKS)[b]
-        with_score = values.mT @ own / len(values)
-        bread = -with_score if psi.root is not None and score is not None else problem.jacobian(theta)
-        found.append(Sums(values.mean(dim=0), bread, values.mT @ values / len(values), with_score))
-        sizes.append(len(values))
-    return found, sizes
+
+    prefix: Tensor
+    y: Tensor
+    weight: Tensor
+    score: Tensor | None = None
+
+    def columns(self, z: Tensor | None) -> dict[str, Tensor]:
+        """Columns of the n c rows, with draws (n, ...) that all responses of an embedding share."""
+        width = self.y.shape[1]
+        rows = {"x": self.prefix.repeat_interleave(width, dim=0), "y": self.y.flatten()}
+        return rows if z is None else {**rows, "z": z.repeat_interleave(width, dim=0)}
+
+    def split(self) -> list[Sample]:
+        """Cut into `BLOCKS` blocks of embeddings."""
+        parts = [leaf.tensor_split(BLOCKS) for leaf in (self.prefix, self.y, self.weight)]
+        scores = [None] * BLOCKS if self.score is None else self.score.tensor_split(BLOCKS)
+        return [Sample(*leaves, score) for *leaves, score in zip(*parts, scores, strict=True)]
+
+
+def block_sums(psi: EstimatingFunction, theta: Tensor, sample: Sample, z: Tensor | None) -> Blocks:
+    """Means of psi at ``theta`` (p,) over each of `BLOCKS` blocks of embeddings, and the sizes of these.
+
+    A psi that jumps has no derivative of its own: its bread is the `Sums.slope`.
+    """
+    draws = [None] * BLOCKS if z is None else z.tensor_split(BLOCKS)
+    found = [_sums(psi, theta, part, own) for part, own in zip(sample.split(), draws, strict=True)]
+    return found, [len(part.prefix) for part in sample.split()]
+
+
+def _sums(psi: EstimatingFunction, theta: Tensor, sample: Sample, z: Tensor | None) -> Sums:
+    weight = sample.weight.flatten() / len(sample.prefix)
+    problem = as_problem(psi, sample.columns(z))
+    check_psi(problem, theta, equations=len(theta))
+    values = problem.values(theta)
+    weighted = weight[:, None] * values
+    with_score = None if sample.score is None else weighted.mT @ sample.score.flatten(0, 1)
+    if psi.root is not None and with_score is not None:
+        bread = -with_score
+    else:
+        bread = jacobian_of_mean(psi.psi, theta, problem.data, weight)
+    return Sums(weighted.sum(dim=0), bread, weighted.mT @ values, with_score)
 
 
 def jackknife(function: Callable[..., Tensor], *blocks: Blocks) -> tuple[Tensor, Tensor]:
@@ -80,7 +113,7 @@ def jackknife(function: Callable[..., Tensor], *blocks: Blocks) -> tuple[Tensor,
     Parameters
     ----------
     function : callable
-        ``function(sums, ...) -> Tensor``, one argument for each of ``blocks``, which share their rows.
+        ``function(sums, ...) -> Tensor``, one argument for each of ``blocks``, which share their embeddings.
     """
     whole = function(*(average(parts, sizes) for parts, sizes in blocks))
     without = torch.stack([function(*(average(*_left_out(b, *pair)) for pair in blocks)) for b in range(BLOCKS)])
@@ -102,7 +135,7 @@ def average(parts: list[Sums], sizes: list[int]) -> Sums:
         mean([s.mean for s in parts]),
         mean([s.bread for s in parts]),
         mean([s.meat for s in parts]),
-        mean([s.with_score for s in parts]),
+        None if parts[0].with_score is None else mean([s.with_score for s in parts if s.with_score is not None]),
     )
 
 

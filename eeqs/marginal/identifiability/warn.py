@@ -11,7 +11,7 @@ from torch import Tensor
 from eeqs.engine.linalg import equilibrate, null_parameters
 from eeqs.marginal.draws import Draws
 from eeqs.marginal.identifiability.efficiency import confounding
-from eeqs.marginal.identifiability.sums import Blocks, average, false_alarm, jackknife
+from eeqs.marginal.identifiability.sums import Blocks, Sums, average, false_alarm, jackknife
 from eeqs.marginal.scores import Score
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def warnings_of(
     return (
         *_of_psi(score, blocks, exact_reference=exact_reference),
         *_of_reference(reference if exact_reference else None),
-        *_of_structure(model, average(*blocks).bread),
+        *_of_structure(model, average(*blocks), average(*(reference or blocks))),
         *_of_draws(model, score, draws),
     )
 
@@ -58,7 +58,7 @@ def _of_psi(score: Score, blocks: Blocks, *, exact_reference: bool) -> Iterator[
             "unbiased; run eeqs.check_unbiased."
         )
     if exact_reference and score.unbiased:
-        p_bread = false_alarm(*jackknife(lambda sums: sums.bread + sums.with_score, blocks))
+        p_bread = false_alarm(*jackknife(lambda sums: sums.bread - sums.slope, blocks))
         if p_bread < _LEVEL:
             yield (
                 f"the bread of {score.name} is not minus the mean of psi times the exact score (p-value {p_bread:.2g});"
@@ -75,20 +75,20 @@ def _of_reference(reference: Blocks | None) -> Iterator[str]:
         yield f"the reference score is not zero on average (p-value {p_value:.2g}); raise nodes."
 
 
-def _of_structure(model: Marginal, bread: Tensor) -> Iterator[str]:
+def _of_structure(model: Marginal, sums: Sums, reference: Sums) -> Iterator[str]:
     names = model.names
-    involved = null_parameters(bread, names)
+    involved = null_parameters(sums.bread, names)
     if involved:
         yield (
             f"the bread is singular: {', '.join(involved)} are not separately identified; only functions of them that "
             "the equations change with are (eeqs.estimate with minimum_norm=True)."
         )
-    own = torch.tensor([not name.startswith("kernel.") for name in names], device=bread.device)
+    own = torch.tensor([not name.startswith("kernel.") for name in names], device=sums.bread.device)
     if not bool(own.any()) or bool(own.all()):
         return
-    share, direction = confounding(bread, own)
+    share, direction = confounding(reference.slope, own)
     if share < _CONFOUNDED:
-        loading = direction / equilibrate(bread)[2]
+        loading = direction / equilibrate(reference.slope)[2]
         noise, kernel = (_heaviest(loading, names, part) for part in (own, ~own))
         yield (
             f"{noise} and {kernel} are both free and nearly confounded: a change of the kernel mimics the noise, and "

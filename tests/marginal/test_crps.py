@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call, jvp, vmap
 
 import eeqs
-from eeqs.marginal.energy import energy_loss
+from eeqs.marginal.crps import energy_loss
 from eeqs.marginal.kernels import GaussianResponse, LinearGaussian
 
 WEIGHT, BIAS, LOG_SCALE, NOISE = (0.8, -0.5), 0.3, -0.4, 0.6
