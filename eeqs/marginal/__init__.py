@@ -38,6 +38,7 @@ from eeqs.marginal.perturbations import (
     UniformBall,
 )
 from eeqs.marginal.protocols import ContinuousKernel, Kernel, Perturbation
+from eeqs.marginal.random_cost import RandomCostScore, multilevel, posterior, posterior_information
 from eeqs.marginal.scores import Score, cross_fitted, energy, exact, plug_in, quadratic, single_draw, two_sample
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "Poisson",
     "Pushforward",
     "QuadraticSoftmax",
+    "RandomCostScore",
     "Rotation",
     "Score",
     "Softmax",
@@ -81,7 +83,10 @@ __all__ = [
     "exact",
     "gauss_hermite",
     "iid",
+    "multilevel",
     "plug_in",
+    "posterior",
+    "posterior_information",
     "quadratic",
     "shifted_grid",
     "single_draw",

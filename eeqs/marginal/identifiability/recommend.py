@@ -114,7 +114,7 @@ def _resized(draws: Draws, score: Score, n_draws: int) -> Draws:
 
 
 def _fit(points: dict[int, tuple[float, float]], wanted: float) -> tuple[float, float, float]:
-    """Find the number of draws where the fit crosses, its exponent, and the standard error of the log of that number."""
+    """Find where the fit crosses, its exponent, and the standard error of the log of that number of draws."""
     draws = np.log(list(points))
     value, error = np.array(list(points.values())).T
     loss = np.maximum(1 / value - 1, np.maximum(error / value**2, 1e-12))

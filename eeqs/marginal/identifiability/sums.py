@@ -78,9 +78,9 @@ class Sample:
 
     def split(self) -> list[Sample]:
         """Cut into `BLOCKS` blocks of embeddings."""
-        parts = [leaf.tensor_split(BLOCKS) for leaf in (self.prefix, self.y, self.weight)]
         scores = [None] * BLOCKS if self.score is None else self.score.tensor_split(BLOCKS)
-        return [Sample(*leaves, score) for *leaves, score in zip(*parts, scores, strict=True)]
+        leaves = (leaf.tensor_split(BLOCKS) for leaf in (self.prefix, self.y, self.weight))
+        return [Sample(x, y, weight, score) for x, y, weight, score in zip(*leaves, scores, strict=True)]
 
 
 def block_sums(psi: EstimatingFunction, theta: Tensor, sample: Sample, z: Tensor | None) -> Blocks:
