@@ -11,10 +11,10 @@ combination, some eleven passes over what lies in the cache (0.12 ns each, 1.4 i
 2.7e8 numbers above. Cross-entropy computes two exponentials, writes and clears three arrays of the size of the logits
 and reads as many: some 5 ns. Above the gradient, cross-entropy keeps two such arrays, the fused loss two chunks.
 
-The third way is what the fused loss replaces: autograd of the score, in the same chunks. Of the columns,
-``ratio`` and ``CPU ratio`` are those to cross-entropy's times, and ``MiB`` is the peak above the logits and the gradient,
-also given in chunks. With two threads on two cores that others use too, wall times mean little: every operation waits
-for the thread that is held up.
+The third way is what the fused loss replaces: autograd of the score, in the same chunks. Of the columns, ``ratio`` and
+``CPU ratio`` are those to cross-entropy's times, and ``MiB`` is the peak above the logits and the gradient, also given
+in chunks. Where others use the same cores, wall times of two threads mean little: every operation waits for the thread
+that is held up.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def cell(name: str, K: int, n: int, V: int, threads: int, repeats: int) -> tuple
     """Wall and CPU seconds, MiB above the logits and of one chunk; run in a process of its own."""
     torch.set_num_threads(threads)
     way, wall = WAYS[name], []
-    way(*some_logits(K, 4, 8))  # what is imported at first use; too small to leave memory behind
+    way(*some_logits(K, 1, V))  # what is loaded at first use; a single row leaves next to no memory behind
     logits, y = some_logits(K, n, V)
 
     def run() -> Tensor:

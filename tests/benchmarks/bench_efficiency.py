@@ -1,8 +1,8 @@
 r"""Efficiency of scores against maximum likelihood, by design of draws, and what an observation costs.
 
 At the truth an unbiased psi has the sandwich covariance :math:`A^{-1} B A^{-\top}`, and maximum likelihood the inverse
-of the information. The relative efficiency of a parameter is the ratio of the two variances. The bread is estimated by the
-covariance of psi with the exact score, :math:`A = -E[\psi s^\top]`, which holds for a psi that is unbiased at every
+of the information. The relative efficiency of a parameter is the ratio of the two variances. The bread is estimated by
+the covariance of psi with the exact score, :math:`A = -E[\psi s^\top]`, which holds for a psi that is unbiased at every
 parameter value and has lighter tails than the derivative of psi. Standard errors are those of the variance of the
 influence function; the exact score is by quadrature, on the same observations.
 

@@ -237,3 +237,8 @@ def test_refused_for_weights_replicates_and_few_rows(series):
         eeqs.meat(lambda t, d: d["y"][:, None] - t, [[0.0]], {"y": [[1.0, 2.0]]}, eeqs.HAC())
     with pytest.raises(eeqs.DataError, match="divides by n - p, but n = 2 and p = 2"):
         eeqs.meat(OLS, [0.0, 0.0], series.iloc[:2], eeqs.HAC(lags=0, small_sample=True))
+
+
+def test_a_number_in_place_of_a_kernel_is_refused():
+    with pytest.raises(TypeError, match="kernel is 4; pass bartlett, parzen or quadratic_spectral, or lags by name"):
+        eeqs.HAC(4)

@@ -195,3 +195,8 @@ def test_the_same_faults_are_statuses_in_a_batch():
     assert solution.status[0] is Status.CONVERGED
     assert solution.status[1] is Status.DEGENERATE
     assert solution.status[2] is not Status.CONVERGED
+
+
+def test_a_column_with_two_axes_is_named():
+    with pytest.raises(eeqs.DataError, match=r"start this psi computes from the data has shape \(5, 1\); a column"):
+        eeqs.estimate(eeqs.moments.mean("y"), {"y": np.ones((5, 2))})

@@ -60,7 +60,7 @@ class HAC:
 
     def __post_init__(self) -> None:
         if not isinstance(self.kernel, Kernel):
-            raise TypeError(f"kernel is {self.kernel!r}; pass bartlett, parzen or quadratic_spectral, or lags=4 by name.")
+            raise TypeError(f"kernel is {self.kernel!r}; pass bartlett, parzen or quadratic_spectral, or lags by name.")
         if not callable(self.bandwidth) and not self.bandwidth > 0:
             raise ValueError(f"bandwidth is {self.bandwidth}; pass a positive number or a rule such as andrews.")
         if self.lags is not None and (self.lags < 0 or not self.kernel.compact):

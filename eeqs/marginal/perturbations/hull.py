@@ -101,5 +101,6 @@ class Hull(nn.Module):
     def _weights(self, prefix: Tensor, rows: Tensor, z: Tensor) -> Tensor:
         distance = (prefix[..., None, :] - rows).square().sum(dim=-1)
         log_weight = torch.cat([self.log_weight.new_zeros(1), self.log_weight])
+        # Only differences of distances count; taken first, they leave z its digits in low precision.
         score = log_weight - (distance - distance[..., :1]) * (-self.log_temperature).exp()
         return torch.softmax(score + self.log_scale.exp() * z, dim=-1)
