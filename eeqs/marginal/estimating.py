@@ -96,7 +96,6 @@ def _from_draws(model: Marginal, score: Score, draws: Draws, columns: tuple[str,
 
 def _quadrature_loss(model: Marginal, score: Score, nodes: int) -> Callable[[Tensor, Prepared], Tensor]:
     """Loss (n,) in blocks of observations, whose M x block x V log-probabilities are freed one by one."""
-
     rule = model.quadrature(nodes, model.theta)
 
     def loss(theta: Tensor, data: Prepared) -> Tensor:

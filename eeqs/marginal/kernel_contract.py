@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from eeqs.marginal import parameters
-from eeqs.marginal.kernel_clauses import CLAUSES, DTYPES, Clause, embeddings, require
 from eeqs.marginal.laws import LatentLaw
+from eeqs.marginal.module_clauses import CLAUSES, DTYPES, Clause, embeddings, require
 from eeqs.marginal.protocols import ContinuousKernel, Kernel
 
 __all__ = ["check_kernel"]

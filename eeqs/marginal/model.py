@@ -40,7 +40,7 @@ class Marginal(nn.Module):
     TypeError
         If either is not a module with the attributes of its protocol.
     ValueError
-        If their embedding dimensions differ.
+        If their embedding dimensions differ, or the perturbation reads positions of a sequence.
 
     Notes
     -----
@@ -76,6 +76,11 @@ class Marginal(nn.Module):
         if perturbation.dim != kernel.dim:
             raise ValueError(
                 f"the perturbation has dim {perturbation.dim} but the kernel {kernel.dim}; make them equal."
+            )
+        if getattr(perturbation, "sequence", False):
+            raise ValueError(
+                f"{type(perturbation).__name__} reads positions of a sequence, and the rows of a marginal model are "
+                "observations; make it with sequence=False (PerToken with one position)."
             )
         self.perturbation = perturbation
         self.kernel = kernel

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from eeqs.marginal.kernel_clauses import CLAUSES as SMOOTHNESS
-from eeqs.marginal.kernel_clauses import DTYPES, require
 from eeqs.marginal.laws import LatentLaw
+from eeqs.marginal.module_clauses import CLAUSES as SMOOTHNESS
+from eeqs.marginal.module_clauses import DTYPES, require
 from eeqs.marginal.protocols import Perturbation
 
 __all__ = ["CLAUSES", "Clause", "Subject"]

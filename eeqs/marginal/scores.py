@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eeqs.marginal.draws import Draws
 from eeqs.marginal.crps import energy_loss
+from eeqs.marginal.draws import Draws
 from eeqs.marginal.layout import indicator, split_draws, take_response
 
 __all__ = [

@@ -135,8 +135,10 @@ def cells(family: str, kernel: str) -> Iterator[tuple[Score, Draws | None]]:
         yield exact(NODES), None
 
 
-def verdict(family: str, kernel: str, score: Score, draws: Draws | None, level: float, seed: int) -> dict[str, Any]:
-    """Record of one cell."""
+def verdict(
+    family: str, kernel: str, score: Score, draws: Draws | None, level: float, seed: int, size: int = N
+) -> dict[str, Any]:
+    """Record of one cell of ``size`` observations."""
     made = model(family, kernel)
     psi = made.psi(score, draws=draws)
 
@@ -145,10 +147,10 @@ def verdict(family: str, kernel: str, score: Score, draws: Draws | None, level: 
         data = made.sample(x, draws or 1, generator)
         return data if draws is not None else {"x": data["x"], "y": data["y"]}
 
-    report = eeqs.check_unbiased(psi, made.theta, simulate, N, level=level, seed=seed)
+    report = eeqs.check_unbiased(psi, made.theta, simulate, size, level=level, seed=seed)
     outcome = "passed" if report.passed else "rejected"
     if report.passed and not score.unbiased:
-        finer = eeqs.check_unbiased(psi, made.theta, simulate, FINER * N, level=level, seed=seed + 1)
+        finer = eeqs.check_unbiased(psi, made.theta, simulate, FINER * size, level=level, seed=seed + 1)
         too_small = finer.table["mean"].abs() - 2 * finer.table["mc_se"] <= report.table["detectable"]
         outcome = "bias too small to see" if bool(too_small.all()) else "missed"
     return {

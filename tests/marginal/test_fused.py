@@ -240,7 +240,7 @@ def test_memory_above_the_gradient_is_a_few_chunks(dtype, copies):
 def test_chunks_are_chosen_for_the_cache():
     for K, V in ((8, 8192), (2, 2), (256, 50_257)):
         rows = loss.automatic_chunk(torch.empty(K, 1, V))
-        assert rows == max(1, 2**20 * torch.get_num_threads() // (4 * K * V))
+        assert rows == max(1, 2**21 * torch.get_num_threads() // (4 * K * V))
 
 
 def test_sums_are_not_differences(monkeypatch):

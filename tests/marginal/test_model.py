@@ -6,7 +6,7 @@ import torch
 from scipy import integrate, stats
 from scipy.special import log_softmax
 
-from eeqs.marginal import Gaussian, Identity, LogLinear, Marginal, QuadraticSoftmax, Softmax, exact
+from eeqs.marginal import Flow, Gaussian, Identity, LogLinear, Marginal, PerToken, QuadraticSoftmax, Softmax, exact
 
 
 def generator(seed=0):
@@ -122,6 +122,9 @@ def test_parts_are_checked():
         Marginal(Gaussian(2), lambda e: e)
     with pytest.raises(ValueError, match="dim 3 but the kernel 2"):
         Marginal(Gaussian(3), kernel)
+    for family in (PerToken(2, 4), Flow(2, generator=generator(), sequence=True)):
+        with pytest.raises(ValueError, match=f"{type(family).__name__} reads positions of a sequence"):
+            Marginal(family, kernel)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ _DTYPES = {torch.bfloat16: torch.float32, torch.float32: torch.float32, torch.fl
 
 # Bytes of one chunk of probabilities. The CPU goes through it some fifteen times along with two others of its size, so
 # a thread's part of all three should fit in its share of the last cache; other devices pay for every launch.
-_THREAD_BYTES, _DEVICE_BYTES = 2**20, 2**27
+_THREAD_BYTES, _DEVICE_BYTES = 2**21, 2**27
 
 
 def cross_fitted_loss(
@@ -46,7 +46,7 @@ def cross_fitted_loss(
     reduction : {"mean", "sum", "none"}
         Over observations.
     chunk : int, optional
-        Observations evaluated at once. By default as many as keep a (K, chunk, V) array within 1 MiB a thread on a
+        Observations evaluated at once. By default as many as keep a (K, chunk, V) array within 2 MiB a thread on a
         CPU, 128 MiB elsewhere, and at least one.
 
     Returns

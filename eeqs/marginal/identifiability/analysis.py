@@ -44,10 +44,10 @@ class _Study:
     generator: torch.Generator
     reference: Blocks | None
 
-    def sums(self, score: Score, draws: Draws | None) -> Blocks:
+    def sums(self, score: Score, draws: Draws | None, *, differentiate: bool = True) -> Blocks:
         """Evaluate a score on the sample, with fresh draws of a design."""
-        psi = self.model.psi(score, draws=draws)
-        return block_sums(psi, self.model.theta, self.sample, self.draw(draws))
+        psi, z = self.model.psi(score, draws=draws), self.draw(draws)
+        return block_sums(psi, self.model.theta, self.sample, z, differentiate=differentiate)
 
     def draw(self, draws: Draws | None) -> Tensor | None:
         """Fresh draws for every embedding."""
@@ -56,9 +56,8 @@ class _Study:
     def least_efficiency(self, score: Score, gradients: Tensor, draws: Draws) -> tuple[float, float]:
         """Smallest efficiency of functions with gradients (m, p), and its standard error."""
         assert self.reference is not None  # noqa: S101 - asked for only with one
-        value, error = jackknife(
-            lambda first, second: efficiency(first, second, gradients).min(), self.reference, self.sums(score, draws)
-        )
+        own = self.sums(score, draws, differentiate=False)
+        value, error = jackknife(lambda a, b: efficiency(a, b, gradients).min(), self.reference, own)
         return float(value), float(error)
 
 

@@ -2,8 +2,9 @@ r"""How many draws reach a wanted efficiency.
 
 The variance of the root of psi exceeds that of maximum likelihood by a factor :math:`1 / e(K) = 1 + c K^{-r}`, nearly:
 r is one for independent draws (McFadden 1989) and larger for quasi-Monte Carlo ones. c and r come from the efficiencies
-at three numbers of draws, by weighted least squares on the logarithms. The number that the fit proposes is evaluated
-too, and joins the fit in place of the point farthest from the target, until it proposes what is known already.
+at several numbers of draws, by least squares on the logarithms, with weights that fall with the standard error and with
+the distance from the target, for the curve is not quite straight. The number that the fit proposes is evaluated too and
+joins the fit, until it proposes what is known already.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from eeqs.marginal.scores import Score
 
 __all__ = ["Recommendation", "recommend"]
 
-_ROUNDS = 4
+_ROUNDS = 6
+# Farthest extrapolation beyond what was evaluated, as a factor; and the rounding that a number of draws is allowed.
+_FARTHEST, _SLACK = 4, 1e-9
+# Departure of the curve from the fit, relative to the distance from the target in log(1/e - 1).
+_CURVED = 0.3
 # Slopes of log(1/e - 1) on log K flatter than this have a floor in sight, and are not extrapolated.
 _FLATTEST = -0.2
 
@@ -84,15 +89,20 @@ def recommend(
     wanted = math.log(1 / target - 1)
     for _ in range(_ROUNDS):
         crossing, rate, error = _fit(points, wanted)
-        proposal = next((k for k in sizes if k >= crossing * (1 - 1e-9)), None)
-        if proposal is None or proposal in points:
+        proposal = _next(sizes, min(max(crossing, min(points) / _FARTHEST), max(points) * _FARTHEST))
+        if proposal in points:
             break
         points[proposal] = evaluate(_resized(draws, score, proposal))
     points = dict(sorted(points.items()))
-    if proposal is None or proposal not in points:
+    if crossing > proposal * (1 + _SLACK):
         return Recommendation(target, None, math.nan, math.nan, math.nan, math.nan, rate, points)
     low, high = (crossing * math.exp(sign * 1.96 * error) for sign in (-1, 1))
     return Recommendation(target, _resized(draws, score, proposal), *points[proposal], low, high, rate, points)
+
+
+def _next(sizes: list[int], wanted: float) -> int:
+    """Smallest number of draws that is not below the wanted one, or else the largest."""
+    return next((k for k in sizes if k >= wanted * (1 - _SLACK)), sizes[-1])
 
 
 def _grows_in_size(draws: Draws, score: Score) -> bool:
@@ -119,14 +129,14 @@ def _fit(points: dict[int, tuple[float, float]], wanted: float) -> tuple[float, 
     value, error = np.array(list(points.values())).T
     loss = np.maximum(1 / value - 1, np.maximum(error / value**2, 1e-12))
     spread = np.maximum(error / (value**2 * loss), 1e-6)
-    near = np.argsort(np.abs(np.log(loss) - wanted))[:3]
-    x, y, weight = draws[near], np.log(loss)[near], spread[near] ** -2.0
-    if len(near) < 2:
-        return (float(np.exp(x[0])) if y[0] <= wanted else math.inf), math.nan, float(spread[near][0])
+    x, y = draws, np.log(loss)
+    weight = 1 / (spread**2 + (_CURVED * (y - wanted)) ** 2)
+    if len(points) < 2:
+        return (float(np.exp(x[0])) if y[0] <= wanted else math.inf), math.nan, math.nan
     centre, level = np.average(x, weights=weight), np.average(y, weights=weight)
     slope = float((weight * (x - centre) * (y - level)).sum() / (weight * (x - centre) ** 2).sum())
     if slope > _FLATTEST:
-        reached = draws[np.log(loss) <= wanted]
+        reached = x[y <= wanted]
         return (float(np.exp(reached.min())) if len(reached) else math.inf), -slope, math.nan
     crossing = centre + (wanted - level) / slope
     variance = 1 / weight.sum() + (crossing - centre) ** 2 / (weight * (x - centre) ** 2).sum()

@@ -83,24 +83,27 @@ class Sample:
         return [Sample(x, y, weight, score) for x, y, weight, score in zip(*leaves, scores, strict=True)]
 
 
-def block_sums(psi: EstimatingFunction, theta: Tensor, sample: Sample, z: Tensor | None) -> Blocks:
+def block_sums(
+    psi: EstimatingFunction, theta: Tensor, sample: Sample, z: Tensor | None, *, differentiate: bool = True
+) -> Blocks:
     """Means of psi at ``theta`` (p,) over each of `BLOCKS` blocks of embeddings, and the sizes of these.
 
-    A psi that jumps has no derivative of its own: its bread is the `Sums.slope`.
+    Not to ``differentiate`` saves most of the time where there is an exact score; the bread is then the `Sums.slope`,
+    as it is for a psi that jumps.
     """
     draws = [None] * BLOCKS if z is None else z.tensor_split(BLOCKS)
-    found = [_sums(psi, theta, part, own) for part, own in zip(sample.split(), draws, strict=True)]
+    found = [_sums(psi, theta, part, own, differentiate) for part, own in zip(sample.split(), draws, strict=True)]
     return found, [len(part.prefix) for part in sample.split()]
 
 
-def _sums(psi: EstimatingFunction, theta: Tensor, sample: Sample, z: Tensor | None) -> Sums:
+def _sums(psi: EstimatingFunction, theta: Tensor, sample: Sample, z: Tensor | None, differentiate: bool) -> Sums:
     weight = sample.weight.flatten() / len(sample.prefix)
     problem = as_problem(psi, sample.columns(z))
     check_psi(problem, theta, equations=len(theta))
     values = problem.values(theta)
     weighted = weight[:, None] * values
     with_score = None if sample.score is None else weighted.mT @ sample.score.flatten(0, 1)
-    if psi.root is not None and with_score is not None:
+    if with_score is not None and (psi.root is not None or not differentiate):
         bread = -with_score
     else:
         bread = jacobian_of_mean(psi.psi, theta, problem.data, weight)

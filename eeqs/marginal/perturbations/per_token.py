@@ -45,7 +45,7 @@ class PerToken(nn.Module):
         if positions < 1:
             raise ValueError(f"positions is {positions}; a sequence has at least one.")
         self.dim = self.latent_dim = check_dim(dim)
-        self.positions = positions
+        self.positions, self.sequence = positions, positions > 1
         self.log_scale = nn.Parameter(numbers("log_scale", log_scale, positions, expand=True, log=True))
 
     def forward(self, prefix: Tensor, z: Tensor) -> Tensor:
