@@ -13,10 +13,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["indicator", "linear", "log_normalise", "observations_last", "pool_groups", "split_draws", "take_response"]
+__all__ = [
+    "indicator",
+    "linear",
+    "log_normalise",
+    "observations_last",
+    "pool_groups",
+    "small_v",
+    "split_draws",
+    "take_response",
+]
 
 # Up to this many classes the transposed layout is the faster one.
 _SMALL_V = 64
+
+
+def small_v(n_classes: int | None) -> bool:
+    """Whether log-probabilities of so many classes, or a density, come with observations contiguous."""
+    return n_classes is None or n_classes <= _SMALL_V
 
 
 def observations_last(x: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ known, however. Here the equations are solved on the plane through the start tha
 reported must not change along them at the estimate.
 
 First-order inference also needs the set of matrices of rank min(d, r) to be smooth around :math:`\Sigma`. It is not
-where the true rank is smaller: :math:`\Sigma` then lies on the boundary of what the factor can reach, its estimate is not
-normal, and the factor converges at rate :math:`n^{-1/4}` (Chen 1995, Annals of Statistics 23, for over-fitted mixtures).
-Such a fit is refused: take fewer columns, or test directions with `eeqs.marginal.boundary.scale_test`.
+where the true rank is smaller: :math:`\Sigma` then lies on the boundary of what the factor can reach, its estimate is
+not normal, and the factor converges at rate :math:`n^{-1/4}` (Chen 1995, Annals of Statistics 23, for over-fitted
+mixtures). Such a fit is refused: take fewer columns, or test directions with `eeqs.marginal.boundary.scale_test`.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ from eeqs.marginal import (
     two_sample,
 )
 
-N, FINER, LEVEL = 10_000, 4, 0.05
+N, FINER, LEVEL = 4000, 4, 0.05
 NUMBERS = (2, 4, 8, 16)
 CLASSES = 5
 NODES = 24
@@ -186,11 +186,15 @@ def main() -> None:
     torch.set_num_threads(1)
     grid = every_cell()
     level = level_of_a_cell(grid)
+    done = len(pd.read_csv(options.out, comment="#")) if options.out.exists() else 0  # a run that was cut off goes on
+    if not done:
+        options.out.write_text(f"# n = {N}, level {LEVEL} over the cells claimed unbiased\n")
     run = Parallel(options.jobs, return_as="generator")(
-        delayed(verdict)(*cell, level, 2 * seed) for seed, cell in enumerate(grid)
+        delayed(verdict)(*cell, level, 2 * seed) for seed, cell in enumerate(grid) if seed >= done
     )
-    table = pd.DataFrame(track(run, total=len(grid), description="cells"))
-    options.out.write_text(f"# n = {N}, level {LEVEL} over the cells claimed unbiased\n" + table.to_csv(index=False))
+    for seed, record in enumerate(track(run, total=len(grid) - done, description="cells"), start=done):
+        pd.DataFrame([record]).to_csv(options.out, mode="a", header=seed == 0, index=False)
+    table = pd.read_csv(options.out, comment="#")
     summary = pd.crosstab([table["claimed"], table["score"]], table["outcome"])
     Console().print(summary.to_string())
     wrong = (table["claimed"] == "unbiased") & (table["outcome"] != "passed") | (table["outcome"] == "missed")

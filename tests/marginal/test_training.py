@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
 
-from eeqs.marginal import Gaussian, Marginal, Softmax, cross_fitted, exact, plug_in, single_draw
+from eeqs.marginal import Gaussian, Marginal, Softmax, cross_fitted, exact, iid, plug_in, single_draw, sobol, two_sample
+from eeqs.marginal.layout import pool_groups
 
 
 def generator(seed=0):
@@ -91,3 +94,17 @@ def test_bad_input(model, change, message):
     good = {"score": cross_fitted, "prefix": x, "y": torch.zeros(20), "z": model.draw(x, 4, generator())}
     with pytest.raises(ValueError, match=message):
         model.loss(**{**good, **change})
+
+
+@pytest.mark.parametrize("score", [cross_fitted, two_sample])
+@pytest.mark.parametrize("design", [iid(2), iid(8, groups=2), sobol(8)], ids=str)
+def test_many_classes_train_by_the_closed_form_of_the_same_loss(model, score, design):
+    x = normal(20, 2)
+    y, z = model.simulate(x, generator(1)), model.draw(x, design, generator(2))
+    loss, gradient = gradients(model, score, x, y, z)
+    log_p = pool_groups(model.log_prob(x, z), design.size)
+    weights = torch.full((design.groups,), -math.log(design.groups), dtype=torch.float64)
+    expected = score.loss(log_p, log_p.detach(), y, weights).mean()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=1e-14)
+    for ours, theirs in zip(gradient, torch.autograd.grad(expected, list(model.parameters())), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13)

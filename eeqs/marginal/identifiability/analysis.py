@@ -109,7 +109,8 @@ def identifiability(
     Raises
     ------
     ValueError
-        If the score cannot use such draws, there are fewer than 20 (p + 1) observations, or target is not in (0, 1).
+        If the score cannot use such draws, there are fewer than 20 (p + 1) observations, ``most`` is below the number of
+        draws, or target is not in (0, 1).
     TypeError
         If ``generator`` is not a torch.Generator.
 
@@ -125,6 +126,8 @@ def identifiability(
     fixed = model.with_theta(model.theta).to(torch.float64)
     design = None if draws is None else as_draws(draws)
     psi = fixed.psi(score, draws=design)
+    if design is not None and most < len(design):
+        raise ValueError(f"most is {most}, but {len(design)} draws are asked about; raise it to that at least.")
     if len(prefix) < BLOCKS * (len(fixed.names) + 1):
         raise ValueError(
             f"{len(prefix)} observations are too few for {len(fixed.names)} parameters; repeat the rows of prefix "
