@@ -13,10 +13,19 @@ from eeqs.marginal.draws import Draws
 if TYPE_CHECKING:
     from eeqs.marginal.model import Marginal
 
-__all__ = ["check_classes", "check_embeddings", "check_latents"]
+__all__ = ["check_classes", "check_embeddings", "check_latents", "require_classes"]
 
 # Observations in which groups must share a draw before they are taken to.
 _ENOUGH_ROWS = 32
+
+
+def require_classes(model: Marginal, method: str) -> None:
+    """Raise TypeError if the response is continuous."""
+    if model.continuous:
+        raise TypeError(
+            f"{method} gives probabilities of classes, and the response of {type(model.kernel).__name__} is "
+            "continuous; use simulate."
+        )
 
 
 def check_embeddings(model: Marginal, prefix: Tensor, lead: torch.Size | None = None, name: str = "prefix") -> None:

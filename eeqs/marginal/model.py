@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from eeqs.engine.psi import EstimatingFunction
 from eeqs.marginal import parameters
-from eeqs.marginal.checks import check_embeddings, check_latents
+from eeqs.marginal.checks import check_embeddings, check_latents, require_classes
 from eeqs.marginal.draws import Draws, as_draws
 from eeqs.marginal.estimating import estimating_function
 from eeqs.marginal.layout import observations_last
-from eeqs.marginal.predicting import mixture
+from eeqs.marginal.predicting import mixture, simulated
 from eeqs.marginal.protocols import ContinuousKernel, Kernel, Perturbation
 from eeqs.marginal.reading import Read
 from eeqs.marginal.scores import Score
@@ -148,7 +148,7 @@ class Marginal(nn.Module):
         DataError
             If a shape does not fit the model.
         """
-        self._require_classes("log_prob")
+        require_classes(self, "log_prob")
         check_embeddings(self, prefix)
         check_latents(self, z, prefix.shape[:1])
         return self.evaluate(prefix, z.flatten(1, -2), theta)
@@ -185,7 +185,7 @@ class Marginal(nn.Module):
         ValueError
             Unless exactly one of ``draws`` (with its generator) and ``nodes`` is given.
         """
-        self._require_classes("predict")
+        require_classes(self, "predict")
         return mixture(self, prefix, draws, generator, nodes, theta)
 
     @torch.no_grad()
@@ -204,12 +204,7 @@ class Marginal(nn.Module):
             Classes as long, or real numbers.
         """
         check_embeddings(self, prefix)
-        if self.continuous:
-            z = self.draw(prefix, 1, generator)
-            noise = z[..., -1].mT
-            return self.evaluate(prefix, z[..., :-1], theta, lambda kernel, e: kernel.response(e, noise))[0]
-        probability = self.evaluate(prefix, self.draw(prefix, 1, generator), theta)[0].exp()
-        return torch.multinomial(probability.contiguous(), 1, generator=generator)[:, 0]
+        return simulated(self, prefix, generator, theta)
 
     def sample(
         self, prefix: Tensor, draws: int | Draws, generator: torch.Generator, theta: Tensor | None = None
@@ -288,13 +283,6 @@ class Marginal(nn.Module):
             If a shape, a class or the number of draws does not fit.
         """
         return surrogate_loss(self, score, prefix, y, z, chunk)
-
-    def _require_classes(self, method: str) -> None:
-        if self.continuous:
-            raise TypeError(
-                f"{method} gives probabilities of classes, and the response of {type(self.kernel).__name__} is "
-                "continuous; use simulate."
-            )
 
     def draw(self, prefix: Tensor, draws: int | Draws, generator: torch.Generator) -> Tensor:
         """Latent draws (n, K, q) or (n, G, m, q) of the law the perturbation declares, in the dtype of prefix.

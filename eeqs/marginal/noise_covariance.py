@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.covariance import CovarianceKind
-from eeqs.engine.errors import NotEstimableError, SingularBreadError, SolverError
+from eeqs.engine.errors import NotEstimableError, SolverError
 from eeqs.engine.inference import DerivedEstimate, Estimate, estimate
 from eeqs.engine.inference.delta import by_names, linearise
 from eeqs.engine.inference.estimable import require_estimable
@@ -40,7 +40,7 @@ __all__ = ["NoiseCovariance", "noise_covariance"]
 
 # Standard errors by which the smallest eigenvalue that the factor allows must differ from zero.
 _FAR = 3.0
-# Relative singular value of d Sigma / d L that counts as zero.
+# Relative singular value of d Sigma / d L, and eigenvalue of Sigma, that count as zero.
 _NULL = 1e-9
 
 
@@ -94,7 +94,8 @@ def noise_covariance(
     Parameters
     ----------
     model : Marginal
-        With `LowRank` noise; its values are the start. Learnable parameters of the kernel are estimated too.
+        With `LowRank` noise; its values are the start. Learnable parameters of the kernel are estimated
+        too, if need be up to what they identify (a softmax has a shift common to all classes).
     score, data, draws
         As in `Marginal.psi`, with columns ``x``, ``y`` and ``z``.
     cov : str or CovarianceKind
@@ -111,7 +112,7 @@ def noise_covariance(
     NotEstimableError
         If the smallest eigenvalue that the factor allows is within three standard errors of zero, where intervals of
         first order do not cover.
-    SolverError, SingularBreadError, DataError
+    SolverError, DataError
         If the equations were not solved, as may happen for the same reason, or on bad data.
     """
     if "perturbation.factor" not in learnable(model):
@@ -124,9 +125,9 @@ def noise_covariance(
         return origin.to(c) + plane.to(c) @ c
 
     try:
-        fit = estimate(_restricted(model.psi(score, draws=draws), on_plane, plane), data, cov=cov)
-    except (SolverError, SingularBreadError) as error:
-        raise type(error)(
+        fit = estimate(_restricted(model.psi(score, draws=draws), on_plane, plane), data, cov=cov, minimum_norm=True)
+    except SolverError as error:
+        raise SolverError(
             f"{error} The covariance of the noise may have a lower rank than the {model.latent_dim} columns of its "
             "factor allow; take fewer columns, or another start."
         ) from error
@@ -175,8 +176,10 @@ def _require_far_from_boundary(fitted: Marginal, fit: Estimate, on_plane: Callab
     values, vectors = torch.linalg.eigh(covariance_at(fitted, fitted.theta))
     last = -min(fitted.perturbation.dim, fitted.latent_dim)
     axis = vectors[:, last]
-    error = float(fit.delta(lambda c: axis @ covariance_at(fitted, on_plane(c)) @ axis).bse.iloc[0])
-    if float(values[last]) < _FAR * error:
+    slope = torch.func.jacfwd(lambda c: axis @ covariance_at(fitted, on_plane(c)) @ axis)(fit.solution.theta)
+    error = float(slope @ fit.covariance @ slope) ** 0.5
+    # At a factor of lower rank the slope is zero too, and with it the error.
+    if float(values[last]) <= max(_FAR * error, _NULL * float(values[-1])):
         involved = tuple(name for name in fitted.names if name.startswith("factor"))
         raise NotEstimableError(
             f"eigenvalue {-last} of the noise covariance is {float(values[last]):.3g} with standard error {error:.3g}: "

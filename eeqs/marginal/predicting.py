@@ -1,4 +1,4 @@
-"""Class probabilities of a marginal model: the mean of probabilities over draws or nodes."""
+"""What a marginal model predicts: class probabilities, averaged over draws or nodes, and simulated responses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eeqs.marginal.draws import Draws
 if TYPE_CHECKING:
     from eeqs.marginal.model import Marginal
 
-__all__ = ["mixture"]
+__all__ = ["mixture", "simulated"]
 
 # Pairs of an observation and a draw evaluated at once: enough to vectorise, too few to matter in memory.
 _BLOCK = 2**12
@@ -34,6 +34,16 @@ def mixture(
     for z, weight in _weighted_latents(model, prefix, draws, generator, nodes):
         total += torch.tensordot(weight, model.evaluate(prefix, z, theta).exp(), dims=1)
     return total
+
+
+def simulated(model: Marginal, prefix: Tensor, generator: torch.Generator, theta: Tensor | None) -> Tensor:
+    """One response for every row (n,); `eeqs.marginal.Marginal.simulate` documents it."""
+    z = model.draw(prefix, 1, generator)
+    if model.continuous:
+        noise = z[..., -1].mT
+        return model.evaluate(prefix, z[..., :-1], theta, lambda kernel, e: kernel.response(e, noise))[0]
+    probability = model.evaluate(prefix, z, theta)[0].exp()
+    return torch.multinomial(probability.contiguous(), 1, generator=generator)[:, 0]
 
 
 def _weighted_latents(

@@ -155,13 +155,14 @@ def test_a_bread_without_the_derivative_of_the_frozen_copy_is_found():
 def test_beyond_three_latent_dimensions_the_reference_is_said_to_be_simulated():
     model = Marginal(LowRank(0.4 * normal(1, 4, seed=4)), line().kernel)
     found = report(model, cross_fitted, draws=4, most=4, n=120)
-    assert found.reference == "cross_fitted with 128 draws"
+    assert found.reference.startswith("two_sample with 256 Sobol draws")
 
 
 def test_a_score_that_jumps_takes_its_bread_from_the_exact_one():
     model = Marginal(Gaussian(1, log_scale=-0.5), LinearGaussian(torch.ones(1), log_scale=-1.0).requires_grad_(False))
-    found = report(model, energy, n=100, draws=4, most=4)
-    assert 0.2 < found.table["efficiency"].iloc[0] < 1
+    found = report(model, energy, n=60, draws=4, most=4)
+    assert 0 < found.table["efficiency"].iloc[0] < 1
+    assert found.warnings == ()
 
 
 def synthetic(draws):

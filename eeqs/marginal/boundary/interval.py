@@ -45,7 +45,7 @@ from eeqs.marginal.scores import Score
 if TYPE_CHECKING:
     from eeqs.marginal.model import Marginal
 
-__all__ = ["ScaleInterval", "Standing", "acceptance", "scale_interval"]
+__all__ = ["ScaleInterval", "Standing", "acceptance", "scale_interval", "scale_tester"]
 
 # Values at which the two ends are looked for, and doublings of the largest one.
 _GRID, _DOUBLINGS = 8, 12
@@ -137,7 +137,7 @@ def scale_interval(
     if not score.unbiased:
         raise ValueError(f"{score.name} is biased, so its interval covers another value; use exact or cross_fitted.")
     columns = {"x": data[prefix], "y": data[response], **({} if draws is None else {"z": data[latent]})}
-    at = _tester(model, columns, score, None if draws is None else as_draws(draws), alpha)
+    at = scale_tester(model, columns, score, None if draws is None else as_draws(draws), alpha)
     first = _FIRST * float(torch.as_tensor(columns["x"]).double().std())
     reach = next((first * 2**k for k in range(_DOUBLINGS) if at(first * 2**k).statistic < at(first * 2**k).low), None)
     values = [first * 2**_DOUBLINGS * k / _GRID if reach is None else reach * k / _GRID for k in range(_GRID + 1)]
@@ -158,10 +158,10 @@ def _crossing(values: list[float], excess: Callable[[float], float]) -> float | 
     return None
 
 
-def _tester(
+def scale_tester(
     model: Marginal, data: dict[str, Any], score: Score, draws: Draws | None, alpha: float
 ) -> Callable[[float], Standing]:
-    """Test of any scale, with what was found kept."""
+    """Make the test of any scale, which keeps what it found."""
     found: dict[float, Standing] = {}
 
     def at(sigma: float) -> Standing:

@@ -15,13 +15,13 @@ from eeqs.engine.covariance import simulation_share
 from eeqs.engine.door import as_problem
 from eeqs.engine.errors import SingularBreadError
 from eeqs.engine.linalg import equilibrate, null_parameters
-from eeqs.marginal.draws import Draws, as_draws, iid
+from eeqs.marginal.draws import Draws, as_draws, sobol
 from eeqs.marginal.identifiability.efficiency import efficiency, known, spectrum
 from eeqs.marginal.identifiability.recommend import Recommendation, recommend
 from eeqs.marginal.identifiability.report import Identifiability
 from eeqs.marginal.identifiability.sums import BLOCKS, Blocks, Sample, Sums, average, block_sums, jackknife
 from eeqs.marginal.identifiability.warn import warnings_of
-from eeqs.marginal.scores import Score, cross_fitted, exact
+from eeqs.marginal.scores import Score, exact, two_sample
 
 if TYPE_CHECKING:
     from eeqs.marginal.model import Marginal
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["identifiability"]
 
 # Latent dimensions of a product rule, and draws of the reference where there are more.
-_MOST_DIMENSIONS, _REFERENCE_DRAWS = 3, 128
+_MOST_DIMENSIONS, _REFERENCE_DRAWS = 3, 256
 # Classes up to which the expectation over the response is a sum.
 _MOST_CLASSES = 64
 _WORST = "worst direction"
@@ -92,8 +92,8 @@ def identifiability(
         As in `Marginal.psi`; left out for a quadrature score.
     nodes : int
         Quadrature nodes a latent dimension of the exact score, the reference for up to three latent dimensions.
-        Beyond, it is `cross_fitted` with 128 independent draws, whose own loss of a few per cent makes efficiencies
-        too large by as much; there is none for a continuous response.
+        Beyond, it is `two_sample` with 256 Sobol draws, whose own loss of a few per cent makes efficiencies too large
+        by as much; there is none for a continuous response.
     target : float
         Efficiency wanted in every parameter.
     most : int
@@ -109,8 +109,8 @@ def identifiability(
     Raises
     ------
     ValueError
-        If the score cannot use such draws, there are fewer than 20 (p + 1) observations, ``most`` is below the number of
-        draws, or target is not in (0, 1).
+        If the score cannot use such draws, there are fewer than 20 (p + 1) embeddings, ``most`` is below the number
+        of draws, or target is not in (0, 1).
     TypeError
         If ``generator`` is not a torch.Generator.
 
@@ -172,8 +172,8 @@ def _study(model: Marginal, prefix: Tensor, generator: torch.Generator, nodes: i
     study = _Study(model, Sample(prefix, y, torch.ones_like(y, dtype=torch.float64)), generator, None)
     if model.continuous:
         return study, "nothing: there is no exact score of a continuous response beyond three latent dimensions"
-    reference = study.sums(cross_fitted, iid(_REFERENCE_DRAWS))
-    return replace(study, reference=reference), f"cross_fitted with {_REFERENCE_DRAWS} draws"
+    reference = study.sums(two_sample, sobol(_REFERENCE_DRAWS))
+    return replace(study, reference=reference), f"two_sample with {_REFERENCE_DRAWS} Sobol draws, not quite efficient"
 
 
 def _sample(model: Marginal, prefix: Tensor, generator: torch.Generator, nodes: int) -> Sample:
