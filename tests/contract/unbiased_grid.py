@@ -4,7 +4,8 @@ r"""Claims of unbiasedness over the whole grid: score x family x kernel x number
 and prints how many of each score's cells passed. The level is split over the cells whose score is claimed unbiased, so
 one rejection among all of them has probability ``LEVEL`` at most if every claim is true. A cell whose score is claimed
 biased must be rejected unless its bias is below what the test detects in nine of ten samples of its size; the bias is
-then measured on ``FINER`` times as many observations. Of families without parameters, the kernel's first is estimated.
+then measured on ``FINER`` times as many observations. Of families without parameters, the kernel's first is estimated;
+families made of networks, with 18 to 28 parameters, meet one kernel.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "neftune": lambda: NEFTune(2, 2.0, 1),
     "dropout": lambda: Dropout(2, [0.3, 0.4]),
 }
+NETWORKS = {"contextual", "pushforward", "flow"}
 KERNELS: dict[str, Callable[[], Any]] = {
     "softmax": lambda: Softmax(2 * normal(CLASSES, 2, seed=1), normal(CLASSES, seed=2)),
     "quadratic": lambda: QuadraticSoftmax(2 * normal(CLASSES, 2, seed=1), normal(CLASSES, 2, seed=3)),
@@ -168,7 +170,9 @@ def verdict(
 
 def every_cell() -> list[tuple[str, str, Score, Draws | None]]:
     """List the grid."""
-    pairs = [(family, kernel) for family in FAMILIES for kernel in KERNELS]
+    pairs = [
+        (family, kernel) for family in FAMILIES for kernel in KERNELS if family not in NETWORKS or kernel == "quadratic"
+    ]
     return [(*pair, score, draws) for pair in pairs for score, draws in cells(*pair)]
 
 
@@ -186,7 +190,8 @@ def main() -> None:
     torch.set_num_threads(1)
     grid = every_cell()
     level = level_of_a_cell(grid)
-    done = len(pd.read_csv(options.out, comment="#")) if options.out.exists() else 0  # a run that was cut off goes on
+    # A run that was cut off goes on; its first two lines are no cells.
+    done = max(0, len(options.out.read_text().splitlines()) - 2) if options.out.exists() else 0
     if not done:
         options.out.write_text(f"# n = {N}, level {LEVEL} over the cells claimed unbiased\n")
     run = Parallel(options.jobs, return_as="generator")(

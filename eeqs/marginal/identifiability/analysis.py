@@ -207,10 +207,10 @@ def _efficiencies(
 def _simulation(
     study: _Study, score: Score, draws: Draws | None, names: tuple[str, ...], n_redraws: int
 ) -> pd.DataFrame:
-    """Share of the variance that draws cause, for parameters; NaN without draws or with a singular bread."""
+    """Share of the variance that draws cause; NaN without draws, and where psi has no bread to invert."""
     columns = ["simulation", "simulation_error"]
     missing = pd.DataFrame(np.nan, index=[*names, _WORST], columns=columns)
-    if draws is None:
+    if draws is None or score.simulates:
         return missing
     psi = study.model.psi(score, draws=draws)
 

@@ -33,7 +33,7 @@ class Identifiability:
     table : DataFrame
         One row a parameter, and ``worst direction``: ``efficiency`` against the exact score, the share of the
         variance that is ``simulation``, and their standard errors. NaN for what is not identified or not
-        available; a biased score has no efficiency.
+        available: a biased score has no efficiency, a singular bread and a psi that jumps no simulation share.
     reference : str
         What stood for the exact score.
     recommendation : Recommendation or None

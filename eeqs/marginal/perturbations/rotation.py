@@ -25,8 +25,8 @@ class Rotation(nn.Module):
     dim : int
         Embedding dimension d, two at least; the latent has the same.
     log_scale : float
-        The angle |v| has root mean square ``exp(log_scale) * sqrt(d - 1)``; keep it well below pi, beyond which the map
-        wraps round the sphere and the scale is no longer identified.
+        The angle, the norm of v, has root mean square ``exp(log_scale) * sqrt(d - 1)``; keep it well below pi, beyond
+        which the map wraps round the sphere and the scale is no longer identified.
 
     Raises
     ------
@@ -37,7 +37,7 @@ class Rotation(nn.Module):
     -----
     ``log_scale = -inf`` is the identity, and e = 0 stays 0. For a small scale the direction is nearly von Mises-Fisher
     with concentration ``exp(-2 * log_scale)``: both are Gaussian on the tangent space. The map is homogeneous in e and
-    smooth in everything but at e = 0, where |e| has no derivative; the one computed there is finite.
+    smooth in everything but at e = 0, where the norm has no derivative; the one computed there is finite.
 
     References
     ----------
