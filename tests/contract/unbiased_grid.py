@@ -133,7 +133,7 @@ def cells(family: str, kernel: str) -> Iterator[tuple[Score, Draws | None]]:
     for score in (single_draw, plug_in, quadratic, cross_fitted, two_sample):
         for n_draws in NUMBERS:
             yield from ((score, design) for design in designs(score, n_draws))
-    if FAMILIES[family]().latent_dim <= 2 and kernel in {"softmax", "quadratic"}:
+    if family not in NETWORKS and FAMILIES[family]().latent_dim <= 2 and kernel in {"softmax", "quadratic"}:
         yield exact(NODES), None
 
 
