@@ -28,7 +28,7 @@ class LowRank(nn.Module):
     -----
     A factor of zeros is the identity, and a stationary point of the likelihood. L is identified up to a rotation of the
     latent only: :math:`L Q` with orthogonal Q gives the same law, so for r >= 2 the expected bread is singular along
-    the tangents of these rotations (that of a sample only nearly so), and along more directions where r exceeds the rank
+    the tangents of these rotations (in a sample only nearly so), and along more directions where r exceeds the rank
     of :math:`\Sigma`. `eeqs.marginal.noise_covariance.noise_covariance` estimates `covariance`, which is identified.
 
     References
