@@ -1,4 +1,4 @@
-"""Command line: ``python -m paper_figures [--from DIR] [--out DIR]``."""
+"""Command line: ``python -m paper_figures --from DIR [--out DIR]``."""
 
 from __future__ import annotations
 
@@ -8,33 +8,28 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from paper_figures import bias, coverage, rmse
+from paper_figures.gallery import draw_all
 from paper_figures.results import Results
-from paper_figures.style import save, style
-
-FIGURES = {"rmse": rmse.draw, "bias": bias.draw, "coverage": coverage.draw}
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
 def main(
-    source: Annotated[Path, typer.Option("--from", help="Results directory of the study rates.")] = Path(
-        "results/rates-quick"
-    ),
+    source: Annotated[
+        list[Path], typer.Option("--from", help="Results directory of a study; give it again for more.")
+    ] = [Path("results/rates-quick")],
     out: Annotated[Path, typer.Option(help="Directory for the figures.")] = Path("results/figures"),
 ) -> None:
-    """Draw every figure as PDF, SVG and PNG from a stored table."""
+    """Draw every figure of the given studies as PDF, SVG and PNG from their stored tables."""
     console = Console(soft_wrap=True)
     try:
-        results = Results.read(source)
+        for directory in source:
+            for path in draw_all(Results.read(directory), out):
+                console.print(str(path), markup=False, highlight=False)
     except ValueError as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from error
-    with style():
-        for name, draw in FIGURES.items():
-            for path in save(draw(results), out, name):
-                console.print(str(path), markup=False, highlight=False)
 
 
 if __name__ == "__main__":

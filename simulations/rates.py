@@ -22,6 +22,11 @@ def absolute_bias(errors: Array) -> Array:
     return np.abs(np.mean(errors, axis=-1))
 
 
+def mean(errors: Array) -> Array:
+    """Mean error over the last axis: of use where the truth is 0 and the estimate is a risk."""
+    return np.mean(errors, axis=-1)
+
+
 class TooFewReplicatesError(ValueError):
     """A cell with fewer than two converged replicates: nothing can be said about its errors."""
 

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from simulations.memory import keep_freed_memory
 from simulations.schema import check_rows, complete
 from simulations.seeds import replicate_seed
 from simulations.store import Store
-from simulations.study import Batch, Study
+from simulations.study import Batch, Cell, Study, check_cells
 
 
 class BatchError(RuntimeError):
@@ -73,12 +73,43 @@ def run(
             continue
         store.write(outcome.batch, outcome.result)
         on_done(outcome.batch)
-    if failures:
-        batch, first = failures[0].batch, failures[0].batch.replicates.start
-        raise BatchError(
-            f"cell {batch.cell.key}, replicates {first} to {batch.replicates.stop - 1} failed:\n{failures[0].result}"
-        )
+    for failure in failures:
+        _rows(failure)
     return store.finish()
+
+
+def tabulate(study: Study, cells: Sequence[Cell], seed: int = 0) -> pd.DataFrame:
+    """Run cells in this process and return their table, without a store.
+
+    For a look at a design and for tests; a run that takes long belongs into a store, see `run`.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    cells : sequence of Cell
+        Such as ``study.cells(Preset.QUICK)``, or some of them.
+    seed : int
+        Seed of the study.
+
+    Raises
+    ------
+    BatchError
+        A batch failed.
+    """
+    check_cells(study.name, cells)
+    outcomes = [_attempt(study, seed, batch) for cell in cells for batch in cell.batches()]
+    return pd.concat([_rows(outcome) for outcome in outcomes], ignore_index=True)
+
+
+def _rows(outcome: Outcome) -> pd.DataFrame:
+    if isinstance(outcome.result, str):
+        batch = outcome.batch
+        raise BatchError(
+            f"cell {batch.cell.key}, replicates {batch.replicates.start} to {batch.replicates.stop - 1} failed:\n"
+            f"{outcome.result}"
+        )
+    return outcome.result
 
 
 def _outcomes(study: Study, seed: int, batches: Iterator[Batch], workers: int) -> Iterator[Outcome]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from paper_figures.rates_results import SYMBOLS, RatesResults
 from paper_figures.results import Results
 from paper_figures.style import COLOURS, LABELS, LINES, MARKERS, WIDTH, plain_log_axis
 
-__all__ = ["draw"]
+__all__ = ["STUDY", "draw"]
+
+STUDY = "rates"
 
 
-def draw(results: Results) -> Figure:
+def draw(run: Results) -> Figure:
     """One panel a parameter (row) and number of draws (column)."""
+    results = RatesResults(run)
     names, draws = results.parameters, results.draws
     figure = Figure(figsize=(WIDTH, 1.9 * len(names) + 0.7), layout="constrained")
     axes = figure.subplots(len(names), len(draws), sharex=True, sharey=True, squeeze=False)
@@ -34,7 +38,7 @@ def draw(results: Results) -> Figure:
                     capsize=1.5,
                     elinewidth=0.7,
                 )
-            axis.set(xscale="log", ylim=(-3, 103), title=f"{results.symbols[name]},  K = {n_draws} draws")
+            axis.set(xscale="log", ylim=(-3, 103), title=f"{SYMBOLS[name]},  K = {n_draws} draws")
             axis.set_yticks(np.array([0, 25, 50, 75, 95]))
             plain_log_axis(axis.xaxis, results.sizes)
             axis.tick_params(axis="x", rotation=45)

@@ -6,24 +6,28 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paper_figures.rates_results import SYMBOLS, RatesResults
 from paper_figures.results import Results
 from paper_figures.style import COLOURS, LABELS, MARKERS, WIDTH, plain_log_axis
 
-__all__ = ["draw"]
+__all__ = ["STUDY", "draw"]
+
+STUDY = "rates"
 
 # Estimators are set apart so that their error bars do not hide each other.
 _SHIFTS = {"plug_in": 1.0, "quadratic": 0.95, "cross_fitted": 1.05}
 
 
-def draw(results: Results) -> Figure:
+def draw(run: Results) -> Figure:
     """One panel a parameter."""
+    results = RatesResults(run)
     names = results.parameters
     figure = Figure(figsize=(WIDTH * (0.4 + 0.3 * len(names)), 2.9), layout="constrained")
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
         smallest = min(_points(axis, results, estimator, name) for estimator in _SHIFTS)
         axis.set(xscale="log", yscale="log", xlabel="draws an observation, K")
-        axis.set_title(f"{results.symbols[name]},  n = {results.bias_size:,}")
+        axis.set_title(f"{SYMBOLS[name]},  n = {results.size.bias_size:,}")
         axis.set_ylim(bottom=smallest / 3)
         plain_log_axis(axis.xaxis, [2, 4, 8, 16, 32, 64])
     axes[0].set_ylabel("|bias|, with 95 % interval")
@@ -31,9 +35,9 @@ def draw(results: Results) -> Figure:
     return figure
 
 
-def _points(axis: Axes, results: Results, estimator: str, name: str) -> float:
+def _points(axis: Axes, results: RatesResults, estimator: str, name: str) -> float:
     """Draw one estimator and return its smallest absolute bias."""
-    line = results.measure("bias", estimator=estimator, parameter=name, n=results.bias_size).sort_values("n_draws")
+    line = results.measure("bias", estimator=estimator, parameter=name, n=results.size.bias_size).sort_values("n_draws")
     k, bias, half = line["n_draws"].to_numpy(), line["value"].abs().to_numpy(), 1.96 * line["mcse"].to_numpy()
     axis.errorbar(
         k * _SHIFTS[estimator],

@@ -1,0 +1,1 @@
+"""Figures, one module each: ``STUDY`` names the study whose stored table ``draw(results)`` shows."""
