@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from paper_figures.gallery import draw_all
-from paper_figures.results import Results
 
 app = typer.Typer(add_completion=False)
 
@@ -25,7 +24,7 @@ def main(
     console = Console(soft_wrap=True)
     try:
         for directory in source:
-            for path in draw_all(Results.read(directory), out):
+            for path in draw_all(directory, out):
                 console.print(str(path), markup=False, highlight=False)
     except ValueError as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)

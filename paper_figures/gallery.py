@@ -35,17 +35,15 @@ def discover(study: str | None = None, package: str = "paper_figures.figures") -
     return found
 
 
-def draw_all(results: Results, directory: Path) -> Iterator[Path]:
-    """Write every figure of a study and yield the files.
+def draw_all(source: Path, out: Path) -> Iterator[Path]:
+    """Draw every figure of the study in a results directory and yield the files; none where no figure shows it.
 
     Raises
     ------
-    ValueError
-        No figure shows the study.
+    simulations.manifest.ResultsError
+        The directory holds no complete run.
     """
-    figures = discover(results.study)
-    if not figures:
-        raise ValueError(f"no figure shows the study {results.study!r}: add a module to paper_figures/figures")
-    for name, draw in figures.items():
+    results = Results.read(source)
+    for name, draw in discover(results.study).items():
         with style():
-            yield from save(draw(results), directory, name)
+            yield from save(draw(results), out, name)

@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from simulations.store import write_atomically
+from simulations.files import write_atomically
 
 __all__ = ["COLOURS", "LABELS", "LINES", "MARKERS", "WIDTH", "plain_log_axis", "save", "style"]
 

@@ -1,35 +1,49 @@
-"""Command line: ``python -m simulations list | run STUDY | report DIR``."""
+"""Command line: ``python -m simulations list | run | verify | report | merge``."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import joblib
 import typer
 from rich.console import Console
 
-from simulations import runner
+from simulations import options, page, runner
+from simulations.executors import Execute
 from simulations.manifest import Plan, ResultsError
+from simulations.merge import merge, shard
+from simulations.precision import Target, rounds, whole_batches
 from simulations.progress import progress
 from simulations.report import Report
 from simulations.store import Store, open_store
 from simulations.study import Preset, Study, discover
+from simulations.verify import complete, verify
 
 app = typer.Typer(help="Run simulation studies and report on them.", add_completion=False, no_args_is_help=True)
+
+
+class Packages(NamedTuple):
+    """What the command line knows: the studies, and the name of the package that draws them."""
+
+    studies: dict[str, Study]
+    figures: str
 
 
 @app.callback()
 def _main(
     context: typer.Context,
     studies: Annotated[str, typer.Option(help="Package whose modules are the studies.")] = "simulations.studies",
+    figures: Annotated[str, typer.Option(help="Module whose draw_all draws the figures.")] = "paper_figures.gallery",
 ) -> None:
-    context.obj = discover(studies)
+    context.obj = Packages(discover(studies), figures)
 
 
 @app.command("list")
 def list_studies(context: typer.Context) -> None:
     """List the studies."""
-    for name, study in context.obj.items():
+    for name, study in context.obj.studies.items():
         _console().print(f"{name}  {study.summary}", highlight=False)
 
 
@@ -38,55 +52,155 @@ def run(
     *,
     context: typer.Context,
     study: Annotated[str, typer.Argument(help="Name of the study.")],
-    preset: Annotated[Preset, typer.Option(help="Size of the study.")] = Preset.QUICK,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; the default is one a core.")] = joblib.cpu_count(),
-    out: Annotated[Path | None, typer.Option(help="Results directory; the default is results/STUDY-PRESET.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the study.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the directory.")] = False,
+    preset: options.PresetOption = Preset.QUICK,
+    workers: options.Workers = options.ALL_CORES,
+    scheduler: options.Scheduler = None,
+    dask_local: options.DaskLocal = None,
+    device: options.Device = "cpu",
+    out: options.Out = None,
+    seed: options.Seed = 0,
+    resume: options.Resume = False,
+    share: Annotated[str | None, typer.Option("--shard", help="I/N: run the I-th of N shares, to be merged.")] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="Add replicates until no interval of the verdicts is wider than this.")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="With --precision: no new round after this time, 90s, 20m, 2h.")] = "1h",
 ) -> None:
     """Run a study, store its table, and report: exit code 1 if a claim fails, 2 on an error."""
-    found = _study(context, study)
+    found = options.placed(_study(context, study), device)
     directory = out or Path("results") / f"{study}-{preset}"
-    try:
-        with open_store(directory, Plan(study, preset, seed, found.cells(preset)), resume=resume) as store:
-            with progress(study, store.missing(), _console()) as on_done:
-                runner.run(found, store, workers=workers, on_done=on_done)
-            _report(found, store, save=True)
-    except KeyboardInterrupt:
-        _console().print(f"Stopped. Finished batches are in {directory}: repeat the command with --resume.")
-        raise typer.Exit(130) from None
-    except (ResultsError, runner.BatchError) as error:
-        raise _refusal(error) from error
+    part, target = options.share(share), _target(precision, budget)
+    if part and target:
+        raise typer.BadParameter("--precision judges whole tables: leave out --shard")
+    plan = Plan(study, preset, seed, found.cells(preset))
+    plan = whole_batches(plan) if target else plan
+    with (
+        _refusals(directory),
+        options.executor(workers, scheduler, dask_local) as execute,
+        open_store(directory, plan, resume=resume, extended=target is not None) as store,
+    ):
+        if part:
+            _run_share(found, store, execute, part)
+            return
+        complete(found, store, execute, _console())
+        if target:
+            _refine(found, store, execute, target)
+        _report(found, store, save=True)
+
+
+@app.command("verify")
+def verify_all(
+    *,
+    context: typer.Context,
+    preset: options.PresetOption = Preset.QUICK,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a study; give it again for more.")] = None,
+    workers: options.Workers = options.ALL_CORES,
+    scheduler: options.Scheduler = None,
+    dask_local: options.DaskLocal = None,
+    out: Annotated[Path | None, typer.Option(help="Holds a directory a study; default results/verify-PRESET.")] = None,
+    seed: options.Seed = 0,
+) -> None:
+    """Run what is missing of every study and print one table of claims: exit code 1 if one fails, 2 on an error."""
+    studies = [_study(context, name) for name in (only or context.obj.studies)]
+    root = out or Path("results") / f"verify-{preset}"
+    root.mkdir(parents=True, exist_ok=True)
+    with _refusals(root), options.executor(workers, scheduler, dask_local) as execute:
+        done = verify(studies, preset, root, seed=seed, execute=execute, console=_console())
+    done.show(_console())
+    raise typer.Exit(done.exit_code)
 
 
 @app.command()
-def report(context: typer.Context, directory: Annotated[Path, typer.Argument(help="Results directory.")]) -> None:
-    """Report on a stored table: exit code 1 if a claim fails, 2 on an error."""
+def report(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(help="Results directory of a study, or of verify.")],
+) -> None:
+    """Write report.html, CSV and LaTeX tables, and print the verdicts: exit code 1 if a claim fails, 2 on an error."""
+    with _refusals(directory):
+        reports = []
+        for path in _results(directory):
+            store = Store.read(path)
+            reports.append(Report.of(_study(context, store.plan.study), store))
+            reports[-1].show(_console())
+        draw = import_module(context.obj.figures).draw_all
+        for written in page.write(directory, reports, draw):
+            _console().print(str(written), highlight=False, soft_wrap=True)
+    if any(found.failed for found in reports):
+        raise typer.Exit(1)
+
+
+@app.command("merge")
+def merge_runs(
+    sources: Annotated[list[Path], typer.Argument(help="Results directories of one study, preset and seed.")],
+    out: Annotated[Path, typer.Option(help="A new directory.")],
+) -> None:
+    """Put together results directories of several machines; replicates that two of them hold are refused."""
+    with _refusals(out):
+        missing = len(merge(sources, out).missing())
+    left = f"{missing} batches are missing: continue with run --resume --out {out}" if missing else "the table is whole"
+    _console().print(f"{out}: {left}", highlight=False, soft_wrap=True)
+
+
+def _run_share(study: Study, store: Store, execute: Execute, part: tuple[int, int]) -> None:
+    batches = shard(store.plan, store.missing(), *part)
+    with progress(study.name, batches, _console()) as on_done:
+        runner.run(study, store, batches=batches, execute=execute, on_done=on_done)
+    index, count = part
+    _console().print(
+        f"Share {index} of {count} is in {store.directory}: python -m simulations merge puts the shares together.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _refine(study: Study, store: Store, execute: Execute, target: Target) -> None:
+    for message in rounds(store, target, lambda: study.verdicts(store.table(), Preset(store.plan.preset))):
+        _console().print(f"{study.name}: {message}", highlight=False, soft_wrap=True)
+        complete(study, store, execute, _console())
+
+
+def _target(precision: float | None, budget: str) -> Target | None:
+    if precision is None:
+        return None
     try:
-        store = Store.read(directory)
-        _report(_study(context, store.plan.study), store, save=False)
-    except ResultsError as error:
-        raise _refusal(error) from error
+        return Target(precision, options.seconds(budget))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _results(directory: Path) -> list[Path]:
+    """Return the results directories that are a directory, or in it."""
+    inside = sorted(path.parent for path in directory.glob("*/manifest.json"))
+    return inside if inside and not (directory / "manifest.json").exists() else [directory]
 
 
 def _report(study: Study, store: Store, *, save: bool) -> None:
     found = Report.of(study, store)
     if save:
-        found.save(store)
+        found.save()
     found.show(_console())
     if found.failed:
         raise typer.Exit(1)
 
 
 def _study(context: typer.Context, name: str) -> Study:
-    if name not in context.obj:
-        raise typer.BadParameter(f"no study {name!r}; there are: {', '.join(context.obj) or 'none'}")
-    return context.obj[name]
+    studies = context.obj.studies
+    if name not in studies:
+        raise typer.BadParameter(f"no study {name!r}; there are: {', '.join(studies) or 'none'}")
+    return studies[name]
 
 
-def _refusal(error: Exception) -> typer.Exit:
-    Console(stderr=True, soft_wrap=True).print(f"error: {error}", highlight=False, markup=False)
-    return typer.Exit(2)
+@contextmanager
+def _refusals(directory: Path) -> Iterator[None]:
+    """Turn an interrupt and the errors a user can mend into messages and exit codes."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _console().print(f"Stopped. Finished batches are in {directory}: repeat the command with --resume.")
+        raise typer.Exit(130) from None
+    except (ResultsError, runner.BatchError) as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", highlight=False, markup=False)
+        raise typer.Exit(2) from error
 
 
 def _console() -> Console:

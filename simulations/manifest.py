@@ -5,7 +5,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -40,6 +40,12 @@ class Plan:
     seed: int
     cells: Sequence[Cell]
 
+    def covering(self, other: "Plan") -> "Plan":
+        """Return `other` with as many replicates a cell as this plan has, where it has fewer."""
+        mine = {cell.key: cell.replicates for cell in self.cells}
+        cells = [replace(cell, replicates=max(cell.replicates, mine.get(cell.key, 0))) for cell in other.cells]
+        return replace(other, cells=cells)
+
     def differences(self, other: "Plan") -> list[str]:
         """Describe each field in which `other` differs."""
         found = [
@@ -66,10 +72,13 @@ class Manifest:
         What is computed.
     runs : tuple of dict
         One `provenance` a start or resume.
+    digest : str
+        `simulations.parts.digest` of the finished table; empty until it is finished.
     """
 
     plan: Plan
     runs: tuple[dict[str, Any], ...]
+    digest: str = ""
 
     def to_json(self) -> str:
         """Write the manifest as JSON."""
@@ -81,6 +90,7 @@ class Manifest:
             "study": self.plan.study,
             "preset": self.plan.preset,
             "seed": self.plan.seed,
+            "digest": self.digest,
             "runs": list(self.runs),
             "cells": cells,
         }
@@ -110,7 +120,7 @@ class Manifest:
     def _from(cls, content: dict[str, Any]) -> "Manifest":
         cells = [Cell(**{k: v for k, v in cell.items() if k != "key"}) for cell in content["cells"]]
         plan = Plan(content["study"], content["preset"], content["seed"], cells)
-        return cls(plan, tuple(content["runs"]))
+        return cls(plan, tuple(content["runs"]), content["digest"])
 
 
 def provenance() -> dict[str, Any]:

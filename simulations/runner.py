@@ -5,12 +5,13 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, parallel_config
 from threadpoolctl import threadpool_limits
 
+from simulations.executors import Execute, local
 from simulations.memory import keep_freed_memory
 from simulations.schema import check_rows, complete
 from simulations.seeds import replicate_seed
@@ -29,11 +30,32 @@ class Outcome:
     batch: Batch
     result: pd.DataFrame | str
 
+    def rows(self) -> pd.DataFrame:
+        """Return the rows.
+
+        Raises
+        ------
+        BatchError
+            The batch failed.
+        """
+        if isinstance(self.result, str):
+            replicates = self.batch.replicates
+            raise BatchError(
+                f"cell {self.batch.cell.key}, replicates {replicates.start} to {replicates.stop - 1} failed:\n"
+                f"{self.result}"
+            )
+        return self.result
+
 
 def run(
-    study: Study, store: Store, *, workers: int = 1, on_done: Callable[[Batch], None] = lambda _: None
-) -> pd.DataFrame:
-    """Run what a store misses and return the whole table.
+    study: Study,
+    store: Store,
+    *,
+    batches: Sequence[Batch] | None = None,
+    execute: Execute | None = None,
+    on_done: Callable[[Batch], None] = lambda _: None,
+) -> None:
+    """Run what a store misses.
 
     Parameters
     ----------
@@ -41,15 +63,12 @@ def run(
         The study whose plan the store holds.
     store : Store
         From `simulations.store.open_store`.
-    workers : int
-        Processes; 1 runs in this one.
+    batches : sequence of Batch, optional
+        Some of ``store.missing()``, by default all.
+    execute : callable, optional
+        From `simulations.executors`; by default in this process.
     on_done : callable
         Called with each batch once it is on disk.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table, see `simulations`.
 
     Raises
     ------
@@ -58,7 +77,7 @@ def run(
         run repeats only the failed one.
     """
     # The longest first: the last batch to end then keeps the other workers waiting least.
-    pending = sorted(store.missing(), key=lambda batch: -batch.cost)
+    pending = sorted(store.missing() if batches is None else batches, key=lambda batch: -batch.cost)
     failures: list[Outcome] = []
 
     def until_failure() -> Iterator[Batch]:
@@ -67,15 +86,14 @@ def run(
                 return
             yield batch
 
-    for outcome in _outcomes(study, store.plan.seed, until_failure(), workers):
+    for outcome in (execute or local())(partial(attempt, study, store.plan.seed), until_failure()):
         if isinstance(outcome.result, str):
             failures.append(outcome)
             continue
         store.write(outcome.batch, outcome.result)
         on_done(outcome.batch)
     for failure in failures:
-        _rows(failure)
-    return store.finish()
+        failure.rows()
 
 
 def tabulate(study: Study, cells: Sequence[Cell], seed: int = 0) -> pd.DataFrame:
@@ -98,29 +116,11 @@ def tabulate(study: Study, cells: Sequence[Cell], seed: int = 0) -> pd.DataFrame
         A batch failed.
     """
     check_cells(study.name, cells)
-    outcomes = [_attempt(study, seed, batch) for cell in cells for batch in cell.batches()]
-    return pd.concat([_rows(outcome) for outcome in outcomes], ignore_index=True)
+    outcomes = (attempt(study, seed, batch) for cell in cells for batch in cell.batches())
+    return pd.concat([outcome.rows() for outcome in outcomes], ignore_index=True)
 
 
-def _rows(outcome: Outcome) -> pd.DataFrame:
-    if isinstance(outcome.result, str):
-        batch = outcome.batch
-        raise BatchError(
-            f"cell {batch.cell.key}, replicates {batch.replicates.start} to {batch.replicates.stop - 1} failed:\n"
-            f"{outcome.result}"
-        )
-    return outcome.result
-
-
-def _outcomes(study: Study, seed: int, batches: Iterator[Batch], workers: int) -> Iterator[Outcome]:
-    # Workers that outlive a killed parent wait for work that never comes: a short patience ends them.
-    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=10):
-        # One batch a task, taken up lazily: every batch reaches the disk as soon as it is done.
-        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
-    yield from parallel(delayed(_attempt)(study, seed, batch) for batch in batches)
-
-
-def _attempt(study: Study, seed: int, batch: Batch) -> Outcome:
+def attempt(study: Study, seed: int, batch: Batch) -> Outcome:
     """Run one batch; an exception becomes a value, so that batches under way elsewhere are not lost with it.
 
     The value is text, because not every exception survives the way between processes.

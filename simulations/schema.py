@@ -9,7 +9,7 @@ from numpy.random import SeedSequence
 from simulations.seeds import to_text
 from simulations.study import Batch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CONVERGED = "converged"
 RETURNED = ("replicate", "parameter", "truth", "estimate", "se", "status")
 FIXED = ("study", *RETURNED, "seconds", "seed")

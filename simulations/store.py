@@ -1,48 +1,20 @@
-"""A results directory that survives a kill at any moment: a manifest, one part a batch, then one table."""
+"""A results directory that survives a kill at any moment: a manifest, and one part a batch."""
 
-import fcntl
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 import pandas as pd
-import pyarrow as pa
 
+from simulations import parts
+from simulations.files import TEMPORARY, lock, write_atomically
 from simulations.manifest import Manifest, Plan, ResultsError, provenance
-from simulations.schema import check_rows, columns
+from simulations.schema import columns
 from simulations.study import Batch, check_cells
 
-TEMPORARY = ".tmp"
 
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that at every moment `path` holds the old content or the new, whole and on disk.
-
-    Parameters
-    ----------
-    path : Path
-        Destination; its directory exists.
-    write : callable
-        Writes the content to the binary file it is given.
-    """
-    temporary = path.with_name(path.name + TEMPORARY)
-    with temporary.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # without this the new name may be lost with the power
-    finally:
-        os.close(directory)
-
-
-@dataclass(frozen=True)
+@dataclass
 class Store:
     """A results directory. Open an existing one with `Store.read`, start or resume one with `open_store`.
 
@@ -77,21 +49,13 @@ class Store:
         return self.manifest.plan
 
     @property
-    def _table(self) -> Path:
-        return self.directory / "table.parquet"
-
-    def _part(self, batch: Batch) -> Path:
-        return self.directory / "parts" / f"{batch.name}.parquet"
-
-    def _batches(self) -> Iterator[Batch]:
-        for cell in self.plan.cells:
-            yield from cell.batches()
+    def data(self) -> Path:
+        """Root of the parquet dataset."""
+        return self.directory / "data"
 
     def missing(self) -> list[Batch]:
         """Return the batches still to run, in the order of the table."""
-        if self._table.exists():
-            return []
-        return [batch for batch in self._batches() if not self._part(batch).exists()]
+        return [batch for cell in self.plan.cells for batch in parts.missing(self.data, cell)]
 
     def write(self, batch: Batch, rows: pd.DataFrame) -> None:
         """Check the rows of a batch and store them.
@@ -101,13 +65,13 @@ class Store:
         ValueError, TypeError
             Rows that violate the schema, see `simulations.schema.check_rows`.
         """
-        check_rows(rows, batch)
-        write_atomically(self._part(batch), partial(_write_parquet, rows))
+        parts.write_part(self.data, batch, rows)
 
     def finish(self) -> pd.DataFrame:
-        """Join all parts into ``table.parquet`` and return the table."""
-        table = self.table()
-        write_atomically(self._table, partial(_write_parquet, table))
+        """Join the parts of each cell, record the digest of the table and return it."""
+        self._check_complete()
+        table = pd.concat([parts.compact(self.data, cell) for cell in self.plan.cells], ignore_index=True)
+        self.save(replace(self.manifest, digest=parts.digest(table)))
         return table
 
     def table(self) -> pd.DataFrame:
@@ -116,54 +80,45 @@ class Store:
         Raises
         ------
         ResultsError
-            Batches are missing, or a file is damaged or holds other rows than its name says.
+            Batches are missing, a file is damaged or holds other rows than its name says, or the table is not the
+            one whose digest the manifest holds.
         """
-        if self._table.exists():
-            table = _read_parquet(self._table)
-            self._check_complete(table)
-            return table
-        missing = self.missing()
-        if missing:
+        self._check_complete()
+        stored = [part for cell in self.plan.cells for part in parts.stored(self.data, cell)]
+        table = pd.concat([parts.read_part(self.data, part) for part in stored], ignore_index=True)
+        if self.manifest.digest and parts.digest(table) != self.manifest.digest:
             raise ResultsError(
-                f"{self.directory} is incomplete: {len(missing)} of {len(list(self._batches()))} batches are "
-                f"missing, first {missing[0].name}; run the study again with --resume"
+                f"{self.data} does not hold the table that was finished there (its digest differs): "
+                "delete the cells that were changed and run the study again with --resume"
             )
-        return pd.concat([self.read_part(batch) for batch in self._batches()], ignore_index=True)
-
-    def read_part(self, batch: Batch) -> pd.DataFrame:
-        """Read and check the rows of one stored batch.
-
-        Raises
-        ------
-        ResultsError
-            The file is damaged or holds other rows than its name says.
-        """
-        path = self._part(batch)
-        rows = _read_parquet(path)
-        try:
-            check_rows(rows, batch)
-        except (ValueError, TypeError) as error:
-            raise ResultsError(_damaged(path, error)) from error
-        return rows
+        return table
 
     def check_parts(self) -> None:
         """Read every stored part, so that damage is reported when a run is resumed and not at its end."""
-        for batch in self._batches():
-            if self._part(batch).exists():
-                self.read_part(batch)
+        for cell in self.plan.cells:
+            for part in parts.stored(self.data, cell):
+                parts.read_part(self.data, part)
 
-    def _check_complete(self, table: pd.DataFrame) -> None:
-        factors = [*self.plan.cells[0].parameters, "replicate"]
-        expected = pd.DataFrame(
-            [{**cell.parameters, "replicate": i} for cell in self.plan.cells for i in range(cell.replicates)]
-        )
-        known = list(table.columns) == columns(next(self._batches()))
-        if not known or not table[factors].drop_duplicates().reset_index(drop=True).equals(expected):
-            raise ResultsError(_damaged(self._table, "it does not hold the cells and replicates of the manifest"))
+    def extend(self, plan: Plan) -> None:
+        """Take up a plan that adds replicates to the cells of the present one."""
+        self.save(replace(self.manifest, plan=plan, digest=""))
+
+    def save(self, manifest: Manifest) -> None:
+        """Write a manifest."""
+        write_atomically(self.directory / "manifest.json", lambda file: file.write(manifest.to_json().encode()))
+        self.manifest = manifest
+
+    def _check_complete(self) -> None:
+        missing = self.missing()
+        if missing:
+            raise ResultsError(
+                f"{self.directory} is incomplete: {len(missing)} batches are missing, first {missing[0].name}; "
+                "run the study again with --resume"
+            )
 
 
 @contextmanager
-def open_store(directory: Path, plan: Plan, *, resume: bool = False) -> Iterator[Store]:
+def open_store(directory: Path, plan: Plan, *, resume: bool = False, extended: bool = False) -> Iterator[Store]:
     """Start or resume a run in a directory, and keep other runs out of it meanwhile.
 
     Parameters
@@ -174,6 +129,8 @@ def open_store(directory: Path, plan: Plan, *, resume: bool = False) -> Iterator
         What to compute.
     resume : bool
         Continue a run already there.
+    extended : bool
+        Continue it even where `Store.extend` gave it more replicates than `plan` has, and keep those.
 
     Yields
     ------
@@ -191,60 +148,30 @@ def open_store(directory: Path, plan: Plan, *, resume: bool = False) -> Iterator
     check_cells(plan.study, plan.cells)
     columns(next(plan.cells[0].batches()))  # refuses a parameter named as a column of every table
     directory.mkdir(parents=True, exist_ok=True)
-    with _lock(directory):
-        earlier = _earlier(directory, plan, resume=resume)
-        for orphan in (*directory.glob(f"*{TEMPORARY}"), *directory.glob(f"parts/*{TEMPORARY}")):
+    with lock(directory):
+        earlier = _earlier(directory, plan, resume=resume, extended=extended)
+        for orphan in (*directory.glob(f"*{TEMPORARY}"), *(directory / "data").rglob(f"*{TEMPORARY}")):
             orphan.unlink()
-        store = Store(directory, Manifest(plan, (*earlier, provenance())))
-        write_atomically(directory / "manifest.json", lambda file: file.write(store.manifest.to_json().encode()))
-        (directory / "parts").mkdir(exist_ok=True)
+        store = Store(directory, earlier)
+        store.save(replace(earlier, runs=(*earlier.runs, provenance())))
         store.check_parts()
         yield store
 
 
-def _earlier(directory: Path, plan: Plan, *, resume: bool) -> tuple[dict, ...]:
-    """Return the provenance of the runs to continue; none where the directory is fresh."""
+def _earlier(directory: Path, plan: Plan, *, resume: bool, extended: bool) -> Manifest:
+    """Return the manifest to continue; a new one where the directory is fresh."""
     if not (directory / "manifest.json").exists():
         strangers = [path for path in directory.iterdir() if path.name != f"manifest.json{TEMPORARY}"]
         if strangers:
             raise ResultsError(f"{directory} holds {strangers[0].name} but no manifest: choose an empty directory")
-        return ()
+        return Manifest(plan, ())
     if not resume:
         raise ResultsError(f"{directory} already holds a run: add --resume to continue it, or choose another --out")
     stored = Store.read(directory).manifest
-    differences = stored.plan.differences(plan)
+    differences = stored.plan.differences(stored.plan.covering(plan) if extended else plan)
     if differences:
         raise ResultsError(
             f"{directory} holds another run (stored against asked): {'; '.join(differences)}. "
             "Ask for the stored run, or choose another --out"
         )
-    return stored.runs
-
-
-@contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """Hold an advisory lock on the directory itself: the system drops it however the process ends."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResultsError(f"{directory} is in use by another run: wait for it or choose another --out") from None
-        yield
-    finally:
-        os.close(handle)
-
-
-def _write_parquet(rows: pd.DataFrame, file: BinaryIO) -> None:
-    rows.to_parquet(file, index=False, write_page_checksum=True)
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise ResultsError(_damaged(path, error)) from error
-
-
-def _damaged(path: Path, cause: object) -> str:
-    return f"{path} is damaged ({cause}): delete it and run the study again with --resume"
+    return stored if extended else replace(stored, plan=plan)

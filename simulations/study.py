@@ -75,8 +75,8 @@ class Cell:
 
     def batches(self) -> Iterator["Batch"]:
         """Split the replicates into consecutive batches."""
-        for index, start in enumerate(range(0, self.replicates, self.batch)):
-            yield Batch(self, index, range(start, min(start + self.batch, self.replicates)))
+        for start in range(0, self.replicates, self.batch):
+            yield Batch(self, range(start, min(start + self.batch, self.replicates)))
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,12 @@ class Batch:
     """Consecutive replicates of one cell: what a worker runs at once and what one part stores."""
 
     cell: Cell
-    index: int
     replicates: range
 
     @property
     def name(self) -> str:
         """Name of the batch in file names and messages."""
-        return f"{self.cell.key}.{self.index:05d}"
+        return f"{self.cell.key}.{self.replicates.start:07d}-{self.replicates.stop:07d}"
 
     @property
     def cost(self) -> float:
