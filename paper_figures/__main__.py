@@ -24,11 +24,18 @@ def main(
     console = Console(soft_wrap=True)
     try:
         for directory in source:
-            for path in draw_all(directory, out):
+            for path in _drawn(directory, out):
                 console.print(str(path), markup=False, highlight=False)
     except ValueError as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from error
+
+
+def _drawn(source: Path, out: Path) -> list[Path]:
+    paths = list(draw_all(source, out))
+    if not paths:
+        raise ValueError(f"no figure shows the study in {source}: add a module to paper_figures/figures")
+    return paths
 
 
 if __name__ == "__main__":

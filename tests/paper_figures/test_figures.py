@@ -1,6 +1,7 @@
 """Figures from a fabricated table: written whole, the same bytes twice, labelled, and nothing dropped."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,14 +13,17 @@ from matplotlib.text import Text
 from scipy.stats import norm
 from typer.testing import CliRunner
 
-from paper_figures.__main__ import FIGURES, app
+from paper_figures.__main__ import app
+from paper_figures.gallery import discover
+from paper_figures.rates_results import RatesResults
 from paper_figures.results import Results
 from paper_figures.style import LABELS, LINES, save, style
 from simulations.manifest import Plan
 from simulations.store import open_store
 from simulations.studies.rates import STUDY
-from simulations.study import Cell, Preset
+from simulations.study import Batch, Cell, Preset
 
+FIGURES = {name: draw for name, draw in discover("rates").items() if name != "rates_zip"}
 SIGNATURES = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
 OFF_SCALE = 40.0
 
@@ -38,7 +42,7 @@ def _rows(cell: Cell) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def results() -> Results:
     table = pd.concat([_rows(cell) for cell in STUDY.cells(Preset.QUICK)], ignore_index=True)
-    return Results(table, STUDY.size(Preset.QUICK))
+    return Results(STUDY.name, Preset.QUICK, table)
 
 
 def _draw(draw: Callable[[Results], Figure], results: Results) -> Figure:
@@ -65,15 +69,15 @@ def test_every_format_is_written_and_drawing_twice_gives_the_same_bytes(
 
 def test_another_table_gives_other_bytes(results: Results, tmp_path: Path) -> None:
     moved = results.table.assign(estimate=1.1 * results.table["estimate"])
-    one = _written(FIGURES["bias"], results, tmp_path / "a")
-    other = _written(FIGURES["bias"], Results(moved, results.size), tmp_path / "b")
+    one = _written(FIGURES["rates_bias"], results, tmp_path / "a")
+    other = _written(FIGURES["rates_bias"], replace(results, table=moved), tmp_path / "b")
     assert all(one[kind] != other[kind] for kind in SIGNATURES)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_axes_are_labelled(name: str, results: Results) -> None:
     figure = _draw(FIGURES[name], results)
-    assert len(figure.axes) == (1 if name == "bias" else len(STUDY.draws))
+    assert len(figure.axes) == (1 if name == "rates_bias" else len(STUDY.draws))
     for axis in figure.axes:
         place = axis.get_subplotspec()
         assert axis.get_title()
@@ -87,7 +91,7 @@ def test_the_legend_names_every_line(name: str, results: Results) -> None:
     legends = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]
     assert len(legends) == 1
     shown = [text.get_text() for text in legends[0].get_texts()]
-    names = [estimator for estimator in LINES if name != "bias" or estimator != "exact"]
+    names = [estimator for estimator in LINES if name != "rates_bias" or estimator != "exact"]
     assert {LABELS[estimator] for estimator in names} <= set(shown)
     assert len(shown) == len(set(shown))
 
@@ -97,7 +101,7 @@ def test_settings_do_not_leak(results: Results) -> None:
         return {name: mpl.rcParams[name] for name in ("font.size", "savefig.dpi", "svg.hashsalt", "axes.grid")}
 
     before = settings()
-    _draw(FIGURES["coverage"], results)
+    _draw(FIGURES["rates_coverage"], results)
     assert settings() == before
     with style():
         assert settings() != before
@@ -108,9 +112,9 @@ def _arrows(figure: Figure) -> list[list[Text]]:
 
 
 def test_rmse_above_the_frame_is_printed(results: Results) -> None:
-    figure = _draw(FIGURES["rmse"], results)
-    n = results.size.sizes[0]
-    value = float(results.measure("rmse", estimator="exact", n=n)["value"].iloc[0])
+    figure = _draw(FIGURES["rates_rmse"], results)
+    n = RatesResults(results).sizes[0]
+    value = float(RatesResults(results).measure("rmse", estimator="exact", n=n)["value"].iloc[0])
     assert value > figure.axes[0].get_ylim()[1]
     for axis, arrows in zip(figure.axes, _arrows(figure), strict=True):
         assert [text.get_text() for text in arrows] == [f"\N{UPWARDS ARROW} {value:.2g}"]
@@ -120,13 +124,13 @@ def test_rmse_above_the_frame_is_printed(results: Results) -> None:
 
 def test_points_in_the_frame_are_not_printed(results: Results) -> None:
     table = results.table
-    far = (table["estimator"] == "exact") & (table["n"] == results.size.sizes[0])
+    far = (table["estimator"] == "exact") & (table["n"] == RatesResults(results).sizes[0])
     near = table.assign(estimate=table["estimate"].where(~far, table["estimate"] / OFF_SCALE))
-    assert not any(_arrows(_draw(FIGURES["rmse"], Results(near, results.size))))
+    assert not any(_arrows(_draw(FIGURES["rates_rmse"], replace(results, table=near))))
 
 
 def test_fitted_slopes_are_printed(results: Results) -> None:
-    figure = _draw(FIGURES["rmse"], results)
+    figure = _draw(FIGURES["rates_rmse"], results)
     for axis in figure.axes:
         slopes = [text.get_text() for text in axis.texts if text.get_text().startswith("slope")]
         assert len(slopes) == len(LINES)
@@ -136,8 +140,9 @@ def test_fitted_slopes_are_printed(results: Results) -> None:
 
 def _store(directory: Path, study: str, cells: list[Cell], table: pd.DataFrame | None = None) -> Path:
     with open_store(directory, Plan(study, "quick", 0, cells)) as store:
-        if table is not None:
-            table.to_parquet(store.directory / "table.parquet", index=False)
+        for cell in cells if table is not None else ():
+            mine = (table[list(cell.parameters)] == pd.Series(cell.parameters)).all(axis=1)
+            store.write(Batch(cell, range(cell.replicates)), table[mine].reset_index(drop=True))
     return directory
 
 
@@ -157,11 +162,12 @@ def test_command_line_draws_all_figures(results: Results, tmp_path: Path) -> Non
 
 
 def test_mistakes_are_exit_code_two_and_draw_nothing(tmp_path: Path) -> None:
-    other = _store(tmp_path / "other", "another", [Cell("another", {"n": 10}, replicates=1, batch=1)])
+    cell = Cell("another", {"estimator": "plug_in", "n": 10, "n_draws": 2}, replicates=2, batch=2)
+    other = _store(tmp_path / "other", "another", [cell], _rows(cell).assign(study="another"))
     unfinished = _store(tmp_path / "unfinished", STUDY.name, STUDY.cells(Preset.QUICK))
     cases = (
         (tmp_path / "nowhere", "nowhere is not a results directory: it holds no manifest.json"),
-        (other, "holds the study 'another'; these figures show 'rates'"),
+        (other, "no figure shows the study in"),
         (unfinished, "unfinished is incomplete"),
     )
     for source, message in cases:

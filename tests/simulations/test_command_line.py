@@ -31,7 +31,7 @@ def test_run_stores_and_reports_and_report_repeats_it(tmp_path: Path) -> None:
     result = _run(tmp_path)
     assert result.exit_code == 0, result.output
     assert "360/360 replicates" in result.output
-    for name in ("manifest.json", "table.parquet", "measures.csv", "verdicts.csv"):
+    for name in ("manifest.json", "data", "measures.csv", "verdicts.csv"):
         assert (tmp_path / name).exists()
     verdicts = pd.read_csv(tmp_path / "verdicts.csv")
     assert verdicts["verdict"].tolist() == ["holds"]
@@ -40,11 +40,9 @@ def test_run_stores_and_reports_and_report_repeats_it(tmp_path: Path) -> None:
     assert rows["n"].tolist() == [10, 10, 40, 40, 160, 160]
     shown = result.output[result.output.index("Measures") :]
     assert f"{rows['value'].iloc[0]:.4g} ({rows['mcse'].iloc[0]:.2g})" in shown
-    for part in (tmp_path / "parts").iterdir():
-        part.unlink()
     again = _call("report", tmp_path)
-    assert again.exit_code == 0
-    assert again.output == shown
+    assert again.exit_code == 0, again.output
+    assert again.output.startswith(shown)
 
 
 def test_closed_forms_of_the_toy_study_are_recovered(tmp_path: Path) -> None:
@@ -80,7 +78,7 @@ def test_a_second_run_needs_resume(tmp_path: Path) -> None:
 def test_default_directory_names_study_and_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert _call("run", "exponential", "--workers", 1).exit_code == 0
-    assert (tmp_path / "results" / "exponential-quick" / "table.parquet").exists()
+    assert (tmp_path / "results" / "exponential-quick" / "verdicts.csv").exists()
 
 
 @pytest.mark.parametrize(

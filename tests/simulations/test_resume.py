@@ -15,6 +15,7 @@ import pytest
 from toy_studies.slow import STUDY
 
 from simulations.manifest import Plan
+from simulations.parts import digest
 from simulations.runner import run
 from simulations.store import Store, open_store
 from simulations.study import Preset
@@ -50,7 +51,7 @@ def _log(directory: Path) -> str:
 
 
 def _parts(directory: Path) -> int:
-    return len(list(directory.glob("parts/*.parquet")))
+    return len(list(directory.rglob("*.parquet")))
 
 
 def _signal_after(process: subprocess.Popen, directory: Path, parts: int, delay: float, number: int) -> int:
@@ -76,12 +77,26 @@ def _kill_and_resume(directory: Path, workers: int, kills: int) -> None:
         assert process.wait(timeout=120) == 0, _log(directory)
 
 
+def _uninterrupted(directory: Path) -> pd.DataFrame:
+    with open_store(directory, Plan("slow", "quick", 3, STUDY.cells(Preset.QUICK))) as store:
+        run(STUDY, store)
+        return store.finish()
+
+
+def test_twenty_kills_at_random_moments_leave_no_trace(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parents[1]}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(HERE / "kills.py"), str(tmp_path / "killed"), "20", "7"]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)  # noqa: S603
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == digest(_uninterrupted(tmp_path / "whole"))
+    assert len(Store.read(tmp_path / "killed").manifest.runs) > 10
+
+
 @pytest.mark.parametrize(("workers", "kills"), [(1, 3), (2, 1)])
 def test_killed_and_resumed_equals_uninterrupted(workers: int, kills: int, tmp_path: Path) -> None:
     directory = tmp_path / "killed"
     _kill_and_resume(directory, workers, kills)
-    with open_store(tmp_path / "whole", Plan("slow", "quick", 3, STUDY.cells(Preset.QUICK))) as store:
-        whole = run(STUDY, store).drop(columns="seconds")
+    whole = _uninterrupted(tmp_path / "whole").drop(columns="seconds")
     resumed = Store.read(directory)
     assert len(resumed.manifest.runs) == kills + 1
     pd.testing.assert_frame_equal(resumed.table().drop(columns="seconds"), whole, check_exact=True)

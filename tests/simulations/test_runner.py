@@ -8,8 +8,10 @@ import pytest
 import torch
 from toy_studies.exponential import STUDY, Exponential
 
+from simulations.executors import local
 from simulations.manifest import Plan
-from simulations.runner import BatchError, run
+from simulations.parts import part_path
+from simulations.runner import BatchError, run, tabulate
 from simulations.store import open_store
 from simulations.study import Batch, Preset
 
@@ -17,12 +19,20 @@ from simulations.study import Batch, Preset
 def _run(study: Exponential, directory: Path, workers: int = 1, seed: int = 0, **options: object) -> pd.DataFrame:
     plan = Plan(study.name, "quick", seed, study.cells(Preset.QUICK))
     with open_store(directory, plan, resume=True) as store:
-        return run(study, store, workers=workers, **options)
+        run(study, store, execute=local(workers), **options)
+        return store.finish()
 
 
 def test_table_does_not_depend_on_the_workers(tmp_path: Path) -> None:
     one, two = _run(STUDY, tmp_path / "1"), _run(STUDY, tmp_path / "2", workers=2)
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), two.drop(columns="seconds"), check_exact=True)
+
+
+def test_a_table_in_memory_is_the_stored_one(tmp_path: Path) -> None:
+    stored, found = _run(STUDY, tmp_path), tabulate(STUDY, STUDY.cells(Preset.QUICK))
+    pd.testing.assert_frame_equal(found.drop(columns="seconds"), stored.drop(columns="seconds"), check_exact=True)
+    with pytest.raises(BatchError, match="n=40, replicates 0 to 24 failed"):
+        tabulate(Exponential(breaks_at=40), STUDY.cells(Preset.QUICK))
 
 
 def test_table_depends_on_the_seed(tmp_path: Path) -> None:
@@ -46,7 +56,7 @@ def test_failure_names_the_cell_and_keeps_what_is_done(workers: int, tmp_path: P
     with pytest.raises(BatchError, match=r"(?s)estimator=\w+,n=40, replicates \d+ to \d+ failed.*as planted"):
         _run(broken, tmp_path, workers=workers, on_done=done.append)
     assert {batch.cell.parameters["n"] for batch in done} >= {160}
-    assert {path.stem for path in (tmp_path / "parts").iterdir()} == {batch.name for batch in done}
+    assert set(tmp_path.rglob("*.parquet")) == {part_path(tmp_path / "data", batch) for batch in done}
     resumed = _run(STUDY, tmp_path)
     pd.testing.assert_frame_equal(
         resumed.drop(columns="seconds"), _run(STUDY, tmp_path / "again").drop(columns="seconds")

@@ -11,7 +11,7 @@ from simulations.schema import check_rows, columns, complete
 from simulations.seeds import from_text, replicate_seed
 from simulations.study import Batch, Cell
 
-BATCH = Batch(Cell("exponential", {"estimator": "plain", "n": 10}, 30, 4), 1, range(4, 8))
+BATCH = Batch(Cell("exponential", {"estimator": "plain", "n": 10}, 30, 4), range(4, 8))
 SEEDS = [replicate_seed(0, "n=10", i) for i in BATCH.replicates]
 
 

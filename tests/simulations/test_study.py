@@ -20,7 +20,7 @@ def test_batches_split_the_replicates() -> None:
     batches = list(Cell("toy", {"n": 10}, 7, 3, cost=2.0).batches())
     assert [list(batch.replicates) for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     assert [batch.cost for batch in batches] == [6.0, 6.0, 2.0]
-    assert batches[2].name == "n=10.00002"
+    assert batches[2].name == "n=10.0000006-0000007"
 
 
 @pytest.mark.parametrize(
