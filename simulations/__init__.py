@@ -3,10 +3,9 @@
 ``python -m simulations run STUDY`` writes one directory::
 
     results/STUDY-PRESET/
-        manifest.json    study, preset, seed, cells, schema version; one entry in ``runs`` a start or resume:
-                         time, package versions, platform, git commit and whether the tree was dirty
-        parts/           CELL.BATCH.parquet, one a finished batch; what a resumed run need not do again
-        table.parquet    every row, once every part is there
+        manifest.json    study, preset, seed, cells, schema version, digest of the table; one entry in ``runs`` a start
+                         or resume: time, package versions, platform, git commit and whether the tree was dirty
+        data/            study=STUDY/cell=CELL/part-START-STOP.parquet: replicates of a cell, a partitioned dataset
         measures.csv     performance measures with Monte Carlo standard errors
         verdicts.csv     claim, prediction, estimate with interval, verdict
 

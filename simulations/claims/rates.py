@@ -6,18 +6,17 @@ all of them hold together with probability 0.95 when the theory is right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
-from simulations.rates import Interval, TooFewReplicatesError, absolute_bias, ratio, slope
+from simulations.claims.rows import ERROR, Bounds, Row, coverage_row, frame, ratio_row, share_row, slope_row
+from simulations.rates import absolute_bias
 from simulations.schema import CONVERGED
-from simulations.study import VERDICT_COLUMNS
-from simulations.verdicts import COULD_NOT_TELL, FAILS, HOLDS, point, within
+from simulations.verdicts import COULD_NOT_TELL, FAILS, HOLDS
 
 __all__ = ["judge"]
 
@@ -35,9 +34,8 @@ PAIRED_DRAWS = (4, 8)
 BIASED = ("single_draw", "plug_in")
 ASYMPTOTIC_DRAWS = 8
 FAILURES_FROM = 1000
-# Widest interval of a coverage, and of a standardised mean of psi, that can support a claim.
-COVERAGE_WIDTH, RESOLUTION = 0.06, 0.05
-ERROR = 0.05
+# Widest interval of a standardised mean of psi that can support a claim.
+RESOLUTION = 0.05
 
 
 def judge(table: pd.DataFrame, *, burn_in: int, max_width: float) -> pd.DataFrame:
@@ -53,16 +51,17 @@ def judge(table: pd.DataFrame, *, burn_in: int, max_width: float) -> pd.DataFram
         Widest interval of an RMSE slope that supports its claim; twice that for the slope of a bias.
     """
     roots, scores = (table[table["quantity"] == kind] for kind in ("root", "psi_at_truth"))
-    rows = [
-        *_rmse_slopes(roots, burn_in, max_width),
-        *_coverage(roots),
-        *_failures(roots),
-        *_bias_slopes(roots, max_width),
-        *_floor(roots),
-        *_collapse(roots),
-        *_unbiased(scores),
-    ]
-    return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
+    return frame(
+        [
+            *_rmse_slopes(roots, burn_in, max_width),
+            *_coverage(roots),
+            *_failures(roots),
+            *_bias_slopes(roots, max_width),
+            *_floor(roots),
+            _collapse(roots),
+            *_unbiased(scores),
+        ]
+    )
 
 
 def _line(rows: pd.DataFrame, estimator: str, n_draws: int) -> pd.DataFrame:
@@ -73,93 +72,77 @@ def _label(estimator: str, n_draws: int) -> str:
     return f"{estimator} K={n_draws}" if n_draws else estimator
 
 
-def _parameters(rows: pd.DataFrame) -> list[str]:
-    return sorted(rows["parameter"].unique())
+def _by_parameter(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {str(name): part for name, part in rows.groupby("parameter")}
 
 
-def _rmse_slopes(rows: pd.DataFrame, burn_in: int, max_width: float) -> Iterator[tuple]:
-    names = _parameters(rows)
-    level = 1 - ERROR / (len(RATE_LINES) * len(names))
-    for estimator, n_draws in RATE_LINES:
-        for name in names:
-            line = _line(rows, estimator, n_draws)
-            found = _known(slope, line[line["parameter"] == name], burn_in=burn_in, level=level)
-            verdict = point(-0.5, found.low, found.high, max_width)
+def _rmse_slopes(rows: pd.DataFrame, burn_in: int, max_width: float) -> Iterator[Row]:
+    family = len(RATE_LINES) * rows["parameter"].nunique()
+    for line in RATE_LINES:
+        for name, part in _by_parameter(_line(rows, *line)).items():
             quantity = f"slope of RMSE({name}) in n >= {burn_in}"
-            yield "T1", _label(estimator, n_draws), quantity, -0.5, *_numbers(found), verdict
+            yield slope_row(
+                "T1", _label(*line), quantity, part, -0.5, burn_in=burn_in, max_width=max_width, family=family
+            )
 
 
-def _coverage(rows: pd.DataFrame) -> Iterator[tuple]:
+def _coverage(rows: pd.DataFrame) -> Iterator[Row]:
     largest = rows["n"].max()
     at = rows[rows["n"] == largest]
-    names = _parameters(rows)
-    good = [("cross_fitted", k) for k in PAIRED_DRAWS]
-    for lines, claim, predicted in ((good, "T1", 0.95), ([("plug_in", k) for k in PAIRED_DRAWS], "T2", 0.2)):
-        for estimator, n_draws in lines:
-            for name in names:
-                part = _line(at, estimator, n_draws)
-                part = part[(part["parameter"] == name) & (part["status"] == CONVERGED)]
-                covered = (part["estimate"] - part["truth"]).abs() <= stats.norm.ppf(0.975) * part["se"]
-                low, high = _wilson(int(covered.sum()), len(part), ERROR / (len(lines) * len(names)))
-                share = covered.mean() if len(part) else np.nan
+    family = len(PAIRED_DRAWS) * rows["parameter"].nunique()
+    for claim, estimator, predicted in (("T1", "cross_fitted", 0.95), ("T2", "plug_in", Bounds(at_most=0.2))):
+        for n_draws in PAIRED_DRAWS:
+            for name, part in _by_parameter(_line(at, estimator, n_draws)).items():
                 quantity = f"coverage({name}) at n = {largest}" + (" at most" if claim == "T2" else "")
-                verdict = (
-                    point(0.95, low, high, COVERAGE_WIDTH) if claim == "T1" else within(low, high, at_most=predicted)
-                )
-                error = np.sqrt(share * (1 - share) / max(len(part), 1))
-                yield claim, _label(estimator, n_draws), quantity, predicted, share, low, high, error, verdict
+                yield coverage_row(claim, _label(estimator, n_draws), quantity, part, predicted, family=family)
 
 
-def _failures(rows: pd.DataFrame) -> Iterator[tuple]:
-    for estimator, n_draws in RATE_LINES:
-        line = _line(rows, estimator, n_draws)
-        line = line[(line["n"] >= FAILURES_FROM) & (line["parameter"] == _parameters(rows)[0])]
-        failed = int((line["status"] != CONVERGED).sum())
-        low, high = proportion_confint(failed, len(line), alpha=ERROR / len(RATE_LINES), method="beta")
-        share = failed / len(line)
-        error = np.sqrt(share * (1 - share) / len(line))
+def _failures(rows: pd.DataFrame) -> Iterator[Row]:
+    for line in RATE_LINES:
+        part = _line(rows, *line)
+        part = part[(part["n"] >= FAILURES_FROM) & (part["parameter"] == rows["parameter"].min())]
         quantity = f"share of failures, n >= {FAILURES_FROM}, below"
-        yield "T1", _label(estimator, n_draws), quantity, 0.01, share, low, high, error, within(low, high, at_most=0.01)
+        failed = part["status"] != CONVERGED
+        yield share_row("T1", _label(*line), quantity, failed, Bounds(at_most=0.01), family=len(RATE_LINES))
 
 
-def _bias_slopes(rows: pd.DataFrame, max_width: float) -> Iterator[tuple]:
+def _bias_slopes(rows: pd.DataFrame, max_width: float) -> Iterator[Row]:
     line = rows[(rows["estimator"] == "plug_in") & (rows["n_draws"] >= ASYMPTOTIC_DRAWS)]
     size = int(line.loc[line["n_draws"] == line["n_draws"].max(), "n"].iloc[0])
-    line = line[line["n"] == size]
-    names = _parameters(rows)
-    for name in names:
-        part = line[line["parameter"] == name]
-        found = _known(slope, part, x="n_draws", measure=absolute_bias, level=1 - ERROR / len(names))
-        verdict = point(-1.0, found.low, found.high, 2 * max_width)
+    parts = _by_parameter(line[line["n"] == size])
+    for name, part in parts.items():
         quantity = f"slope of |bias({name})| in K >= {ASYMPTOTIC_DRAWS}, n = {size}"
-        yield "T2", "plug_in", quantity, -1.0, *_numbers(found), verdict
+        yield slope_row(
+            "T2",
+            "plug_in",
+            quantity,
+            part,
+            -1.0,
+            x="n_draws",
+            measure=absolute_bias,
+            max_width=2 * max_width,
+            family=len(parts),
+        )
 
 
-def _floor(rows: pd.DataFrame) -> Iterator[tuple]:
-    at = rows[rows["n"] == rows["n"].max()]
-    names = _parameters(rows)
+def _floor(rows: pd.DataFrame) -> Iterator[Row]:
+    largest = rows["n"].max()
+    at = rows[rows["n"] == largest]
+    family = len(PAIRED_DRAWS) * rows["parameter"].nunique()
     for n_draws in PAIRED_DRAWS:
-        for name in names:
-            plug_in, cross_fitted = (
-                line[line["parameter"] == name]
-                for line in (_line(at, estimator, n_draws) for estimator in ("plug_in", "cross_fitted"))
-            )
-            found = _known(ratio, plug_in, cross_fitted, level=1 - ERROR / (len(names) * len(PAIRED_DRAWS)))
-            verdict = within(found.low, found.high, at_least=4.0)
-            quantity = f"RMSE({name}) plug_in / cross_fitted at n = {rows['n'].max()}, at least"
-            yield "T2", f"K={n_draws}", quantity, 4.0, *_numbers(found), verdict
+        biased, unbiased = (_by_parameter(_line(at, name, n_draws)) for name in ("plug_in", "cross_fitted"))
+        for name, part in biased.items():
+            quantity = f"RMSE({name}) plug_in / cross_fitted at n = {largest}, at least"
+            yield ratio_row("T2", f"K={n_draws}", quantity, part, unbiased[name], Bounds(at_least=4.0), family=family)
 
 
-def _collapse(rows: pd.DataFrame) -> Iterator[tuple]:
-    """Share of single_draw replicates whose noise scale ran to a tenth of the truth or below."""
+def _collapse(rows: pd.DataFrame) -> Row:
+    """Judge the share of single_draw replicates whose noise scale ran to a tenth of the truth or below."""
     line = rows[rows["estimator"] == "single_draw"]
     line = line[line["n"] == line["n"].max()]
-    collapsed = int((line["estimate"] <= line["truth"] - np.log(10)).sum())
-    share = collapsed / len(line)
-    low, high = proportion_confint(collapsed, len(line), alpha=ERROR, method="beta")
-    error = np.sqrt(share * (1 - share) / len(line))
+    collapsed = line["estimate"] <= line["truth"] - np.log(10)
     quantity = f"share with scale below truth / 10 at n = {line['n'].max()}, at least"
-    yield "T2", "single_draw", quantity, 0.5, share, low, high, error, within(low, high, at_least=0.5)
+    return share_row("T2", "single_draw", quantity, collapsed, Bounds(at_least=0.5))
 
 
 class _Mean(NamedTuple):
@@ -176,7 +159,7 @@ class _Mean(NamedTuple):
         return abs(self.value) / self.error
 
 
-def _unbiased(rows: pd.DataFrame) -> Iterator[tuple]:
+def _unbiased(rows: pd.DataFrame) -> Iterator[Row]:
     """Show the worst component of an unbiased line, and the strongest one at the least biased K of a biased line."""
     means = [_mean(part) for _, part in rows.groupby(["estimator", "n_draws", "parameter"])]
     reach = float(stats.norm.isf(ERROR / (2 * len(means))))
@@ -193,7 +176,7 @@ def _unbiased(rows: pd.DataFrame) -> Iterator[tuple]:
         else:
             verdict = COULD_NOT_TELL
         quantity = f"mean psi / sd at the truth ({shown.parameter}): {'not zero' if biased else 'zero'} for every K"
-        yield "T3", _label(estimator, shown.n_draws), quantity, 0.0, shown.value, low, high, shown.error, verdict
+        yield Row("T3", _label(estimator, shown.n_draws), quantity, 0.0, shown.value, low, high, shown.error, verdict)
 
 
 def _mean(part: pd.DataFrame) -> _Mean:
@@ -203,22 +186,3 @@ def _mean(part: pd.DataFrame) -> _Mean:
     error = 1 / np.sqrt(len(part) * n)
     value = part["estimate"].mean() / deviation
     return _Mean(first["estimator"], int(first["n_draws"]), first["parameter"], float(value), float(error))
-
-
-def _wilson(count: int, size: int, alpha: float) -> tuple[float, float]:
-    if size == 0:
-        return np.nan, np.nan
-    low, high = proportion_confint(count, size, alpha=alpha, method="wilson")
-    return float(low), float(high)
-
-
-def _known(estimate: Callable[..., Interval], *rows: pd.DataFrame, **options: Any) -> Interval:
-    """Estimate an interval; NaN, which no claim can be told from, where a cell has too few replicates with a root."""
-    try:
-        return estimate(*rows, **options)
-    except TooFewReplicatesError:
-        return Interval(np.nan, np.nan, np.nan, np.nan)
-
-
-def _numbers(found: Interval) -> tuple[float, float, float, float]:
-    return found.estimate, found.low, found.high, found.monte_carlo_se

@@ -100,6 +100,7 @@ class Rates:
     draws: tuple[int, ...] = (2, 4, 8)
     many_draws: tuple[int, ...] = (16, 32, 64)
     design: FrozenKernel = field(default_factory=FrozenKernel)
+    device: str = "cpu"
 
     def size(self, preset: Preset) -> Size:
         """Return what a preset runs."""
@@ -123,8 +124,8 @@ class Rates:
         score = exact(self.design.nodes) if estimator == "exact" else _SCORES[str(estimator)]
         draws = int(n_draws) or None
         samples = [self.design.sample(int(n), draws, torch_generator(seed)) for seed in seeds]
-        data = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
-        psi = self.design.model(self.design.start).psi(score, draws=draws)
+        data = {name: torch.stack([sample[name] for sample in samples]).to(self.device) for name in samples[0]}
+        psi = self.design.model(self.design.start).to(self.device).psi(score, draws=draws)
         summarise = _root if cell.parameters["quantity"] == ROOT else _psi_at_truth
         estimate, se, status = summarise(psi, data, self.design)
         truth = self.design.truth if cell.parameters["quantity"] == ROOT else 0.0
@@ -133,8 +134,8 @@ class Rates:
                 "replicate": np.asarray(replicates, dtype=np.int64),
                 "parameter": psi.names[0],
                 "truth": truth,
-                "estimate": estimate[:, 0].numpy(),
-                "se": se[:, 0].numpy(),
+                "estimate": estimate[:, 0].numpy(force=True),
+                "se": se[:, 0].numpy(force=True),
                 "status": status,
             }
         )
@@ -171,7 +172,7 @@ def _root(
 def _psi_at_truth(
     psi: eeqs.EstimatingFunction, data: dict[str, Tensor], design: FrozenKernel
 ) -> tuple[Tensor, Tensor, list[str]]:
-    truth = torch.tensor([design.truth], dtype=torch.float64)
+    truth = torch.tensor([design.truth], dtype=torch.float64, device=data["y"].device)
     values = torch.stack([psi(truth, {name: leaf[r] for name, leaf in data.items()}) for r in range(len(data["y"]))])
     return values.mean(dim=1), values.std(dim=1) / values.shape[1] ** 0.5, ["converged"] * len(values)
 

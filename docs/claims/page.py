@@ -1,0 +1,32 @@
+"""What the pages of the claims show: rows of the committed tables of the full preset."""
+
+from pathlib import Path
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+COLOURS = {"holds": "color: #00694a", "fails": "color: #b23a00; font-weight: bold", "could not tell": "color: #666"}
+
+
+def verdicts(study: str, claim: str) -> Styler:
+    """Verdicts of one claim in the full run of a study."""
+    rows = pd.read_csv(RESULTS / study / "verdicts.csv")
+    shown = rows[rows["claim"] == claim].drop(columns="claim")
+    return shown.style.format(precision=3).map(lambda value: COLOURS.get(value, ""), subset=["verdict"]).hide(axis="index")
+
+
+def measures(study: str, names: list[str], **levels: object) -> Styler:
+    """Measures of the cells with the given levels, one column a measure."""
+    rows = pd.read_csv(RESULTS / study / "measures.csv")
+    for column, level in levels.items():
+        rows = rows[rows[column] == level]
+    keys = [name for name in rows.columns if name not in ("measure", "value", "mcse", "n_used")]
+    keys = [name for name in keys if rows[name].nunique() > 1]
+    return rows.pivot(index=keys, columns="measure", values="value")[names].style.format(precision=4)
+
+
+def duration() -> pd.DataFrame:
+    """Core minutes of each study of the full run."""
+    rows = pd.read_csv(RESULTS / "verdicts.csv")
+    return rows.groupby("study", sort=False)["minutes"].first().round(1).to_frame("core minutes")
