@@ -12,8 +12,17 @@ COLOURS = {"holds": "color: #00694a", "fails": "color: #b23a00; font-weight: bol
 def verdicts(study: str, claim: str) -> Styler:
     """Verdicts of one claim in the full run of a study."""
     rows = pd.read_csv(RESULTS / study / "verdicts.csv")
-    shown = rows[rows["claim"] == claim].drop(columns="claim")
-    return shown.style.format(precision=3).map(lambda value: COLOURS.get(value, ""), subset=["verdict"]).hide(axis="index")
+    return _coloured(rows[rows["claim"] == claim].drop(columns="claim"))
+
+
+def everything() -> Styler:
+    """Verdicts of all studies."""
+    return _coloured(pd.read_csv(RESULTS / "verdicts.csv").drop(columns=["study", "minutes"]))
+
+
+def _coloured(rows: pd.DataFrame) -> Styler:
+    styled = rows.style.format(precision=3).map(lambda value: COLOURS.get(value, ""), subset=["verdict"])
+    return styled.hide(axis="index")
 
 
 def measures(study: str, names: list[str], **levels: object) -> Styler:
@@ -22,8 +31,8 @@ def measures(study: str, names: list[str], **levels: object) -> Styler:
     for column, level in levels.items():
         rows = rows[rows[column] == level]
     keys = [name for name in rows.columns if name not in ("measure", "value", "mcse", "n_used")]
-    keys = [name for name in keys if rows[name].nunique() > 1]
-    return rows.pivot(index=keys, columns="measure", values="value")[names].style.format(precision=4)
+    keys = [name for name in keys if len(rows[name].unique()) > 1]
+    return rows.pivot_table("value", keys, "measure")[names].style.format(precision=4)
 
 
 def duration() -> pd.DataFrame:
