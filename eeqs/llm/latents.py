@@ -1,0 +1,74 @@
+"""Latents of token sequences: a stream of random numbers a sequence, whatever batch it is in."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from eeqs.marginal.draws import Draws
+from eeqs.marginal.laws import LatentLaw
+
+__all__ = ["row_latents"]
+
+
+def row_latents(
+    input_ids: Tensor,
+    real: Tensor,
+    draws: Draws,
+    dim: int,
+    law: LatentLaw,
+    *,
+    seed: int,
+    step: int,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw the latents of every position of every sequence.
+
+    The stream of a sequence is a function of (seed, step, its tokens). A batch split over processes, or padded to
+    another length, therefore sees the draws of the whole batch on one process, and a resumed run those of the
+    uninterrupted one. Two equal sequences in one step share their draws.
+
+    Parameters
+    ----------
+    input_ids : Tensor of shape (B, T)
+        Tokens.
+    real : Tensor of shape (B, T)
+        True where a token is not padding.
+    draws : Draws
+        Design of the K draws of a position.
+    dim : int
+        Latent dimension q.
+    law : LatentLaw
+        Law of one latent entry.
+    seed, step : int
+        At least 0. Another step gives fresh draws.
+    dtype : torch.dtype
+
+    Returns
+    -------
+    Tensor of shape (K, B, T, q)
+        Zero at padding.
+
+    Notes
+    -----
+    A CPU generator keeps 32 bits of its seed, so two of many sequences may by chance share their draws; that
+    correlates their noise and biases nothing.
+    """
+    latents = torch.zeros(len(draws), *input_ids.shape, dim, dtype=dtype, device=input_ids.device)
+    tokens, kept = input_ids.cpu(), real.cpu()
+    for row in range(len(tokens)):
+        count = int(kept[row].sum())
+        if not count:
+            continue
+        generator = _generator(tokens[row][kept[row]], seed, step, input_ids.device)
+        z = draws.sample(count, dim, generator, law=law, dtype=dtype)
+        latents[:, row, real[row]] = z.flatten(1, -2).transpose(0, 1)
+    return latents
+
+
+def _generator(tokens: Tensor, seed: int, step: int, device: torch.device) -> torch.Generator:
+    content = tokens.to(torch.int64).numpy().tobytes() + f"|{seed}|{step}".encode()
+    word = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+    return torch.Generator(device).manual_seed(word >> 1)
