@@ -25,14 +25,16 @@ COLOURS = {
     "plug_in": "#D55E00",
     "quadratic": "#009E73",
     "cross_fitted": "#0072B2",
+    "two_sample": "#CC79A7",
     "exact": "#000000",
 }
-MARKERS = {"single_draw": "x", "plug_in": "s", "quadratic": "^", "cross_fitted": "o", "exact": "D"}
+MARKERS = {"single_draw": "x", "plug_in": "s", "quadratic": "^", "cross_fitted": "o", "two_sample": "v", "exact": "D"}
 LABELS = {
     "single_draw": "single draw",
     "plug_in": "plug-in",
     "quadratic": "quadratic",
     "cross_fitted": "cross-fitted",
+    "two_sample": "two-sample, Sobol nets",
     "exact": "exact (quadrature)",
 }
 
