@@ -23,6 +23,7 @@ def row_latents(
     seed: int,
     step: int,
     dtype: torch.dtype = torch.float32,
+    segment_ids: Tensor | None = None,
 ) -> Tensor:
     """Draw the latents of every position of every sequence.
 
@@ -45,6 +46,8 @@ def row_latents(
     seed, step : int
         At least 0. Another step gives fresh draws.
     dtype : torch.dtype
+    segment_ids : Tensor of shape (B, T), optional
+        Documents of rows that hold several; each then has a stream of its own, whatever else its row holds.
 
     Returns
     -------
@@ -58,13 +61,13 @@ def row_latents(
     """
     latents = torch.zeros(len(draws), *input_ids.shape, dim, dtype=dtype, device=input_ids.device)
     tokens, kept = input_ids.cpu(), real.cpu()
+    segments = torch.zeros_like(tokens) if segment_ids is None else segment_ids.cpu()
     for row in range(len(tokens)):
-        count = int(kept[row].sum())
-        if not count:
-            continue
-        generator = _generator(tokens[row][kept[row]], seed, step, input_ids.device)
-        z = draws.sample(count, dim, generator, law=law, dtype=dtype)
-        latents[:, row, real[row]] = z.flatten(1, -2).transpose(0, 1)
+        for segment in segments[row][kept[row]].unique().tolist():
+            held = kept[row] & (segments[row] == segment)
+            generator = _generator(tokens[row][held], seed, step, input_ids.device)
+            z = draws.sample(int(held.sum()), dim, generator, law=law, dtype=dtype)
+            latents[:, row, held.to(input_ids.device)] = z.flatten(1, -2).transpose(0, 1)
     return latents
 
 

@@ -117,7 +117,7 @@ class PerturbedLM(nn.Module):
         """
         real = _real(input_ids, attention_mask)
         targets = _targets(labels, real, segment_ids)
-        z = self._latents(input_ids, real, self.draws, int(self.step))
+        z = self._latents(input_ids, real, self.draws, int(self.step), segment_ids)
         if self.training:
             self.step.add_(1)
         hidden = self._hidden(input_ids, z, real, segment_ids)[:, :, :-1]
@@ -156,7 +156,7 @@ class PerturbedLM(nn.Module):
         real = _real(input_ids, attention_mask)
         design = iid(draws or self.inference_draws)
         # Offset, so that evaluation does not share its draws with a training batch.
-        z = self._latents(input_ids, real, design, 2**40 + step)
+        z = self._latents(input_ids, real, design, 2**40 + step, segment_ids)
         summed: Tensor | None = None
         for one in z:  # one draw at a time: the logits of a whole batch are large
             logits = self.backend.logits(self._hidden(input_ids, one[None], real, segment_ids)[0])
@@ -165,9 +165,19 @@ class PerturbedLM(nn.Module):
         assert summed is not None  # noqa: S101 - a design has at least one draw
         return summed - math.log(len(design))
 
-    def _latents(self, input_ids: Tensor, real: Tensor, draws: Draws, step: int) -> Tensor:
+    def _latents(self, input_ids: Tensor, real: Tensor, draws: Draws, step: int, segment_ids: Tensor | None) -> Tensor:
         law, dim = self.perturbation.latent_law, self.perturbation.latent_dim
-        return row_latents(input_ids, real, draws, dim, law, seed=self.seed, step=step, dtype=self._dtype())
+        return row_latents(
+            input_ids,
+            real,
+            draws,
+            dim,
+            law,
+            seed=self.seed,
+            step=step,
+            dtype=self._dtype(),
+            segment_ids=segment_ids,
+        )
 
     def _dtype(self) -> torch.dtype:
         """Precision of the perturbation: its parameters', or float32 where it has none."""

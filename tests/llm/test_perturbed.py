@@ -105,12 +105,12 @@ def test_padding_changes_nothing(left: bool, ids: torch.Tensor) -> None:
 
 
 def test_documents_in_one_row_do_not_see_each_other(ids: torch.Tensor) -> None:
-    model = _model(Gaussian(D, log_scale=-50.0))  # the draws of a row depend on the whole row; without noise all agree
+    model = _model()
     row, segments = ids.flatten()[None], torch.arange(B).repeat_interleave(T)[None]
     found = model.log_probabilities(row, segment_ids=segments, draws=1)
     torch.testing.assert_close(found[0].unflatten(0, (B, T)), model.log_probabilities(ids, draws=1))
     torch.testing.assert_close(
-        model.loss(row, row, segment_ids=segments, total=1.0), model.loss(ids, ids, total=1.0), rtol=1e-6, atol=1e-9
+        _model().loss(row, row, segment_ids=segments, total=1.0), _model().loss(ids, ids, total=1.0)
     )
 
 
