@@ -39,12 +39,17 @@ from eeqs.engine.inference import (
     score_test,
 )
 from eeqs.engine.matrix_free import Functional, estimate_functional
+from eeqs.engine.minibatch import minibatches
 from eeqs.engine.numpy_psi import from_numpy
+from eeqs.engine.online_covariance import BatchMeans, OnlineCovariance, PlugIn, RandomScaling
 from eeqs.engine.penalties import bridge, penalise, ridge
 from eeqs.engine.psi import EstimatingFunction, from_linear_index, from_linear_indices, from_loss, from_surrogate
 from eeqs.engine.smoothing import induced_smoothing
 from eeqs.engine.solve import Solution, solve
 from eeqs.engine.stack import stack
+from eeqs.engine.stochastic import stochastic
+from eeqs.engine.stochastic_estimate import StochasticEstimate
+from eeqs.engine.stochastic_step import PowerStep
 from eeqs.engine.transform import derive, transform
 from eeqs.engine.weights import weight
 
@@ -52,6 +57,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "HAC",
+    "BatchMeans",
     "Bootstrap",
     "Cluster",
     "ContinuouslyUpdated",
@@ -70,12 +76,17 @@ __all__ = [
     "Jackknife",
     "NotEstimableError",
     "OneStep",
+    "OnlineCovariance",
+    "PlugIn",
+    "PowerStep",
     "Profile",
     "PsiError",
+    "RandomScaling",
     "SingularBreadError",
     "Solution",
     "SolverError",
     "Status",
+    "StochasticEstimate",
     "TwoStep",
     "TwoWay",
     "bootstrap",
@@ -98,6 +109,7 @@ __all__ = [
     "induced_smoothing",
     "load",
     "meat",
+    "minibatches",
     "moments",
     "penalise",
     "profile",
@@ -107,6 +119,7 @@ __all__ = [
     "simulation_share",
     "solve",
     "stack",
+    "stochastic",
     "transform",
     "weight",
 ]

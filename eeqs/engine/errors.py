@@ -87,6 +87,16 @@ class Status(Enum):
         "psi or its Jacobian is NaN or infinite at the current parameters",
         "start from other values, or bound the parameters by a transformation such as log or logit",
     )
+    DIVERGED = (
+        "diverged",
+        "an iterate of a stochastic recursion left the allowed region",
+        "lower the first step or raise its delay, clip or project the steps, precondition, or take larger batches",
+    )
+    UNSETTLED = (
+        "unsettled",
+        "the mean of psi along the averaged iterates is not zero, so the run still drifts away from its start",
+        "take more steps or a longer burn-in, raise the first step, or precondition",
+    )
 
     def __init__(self, label: str, cause: str, remedy: str) -> None:
         self.label = label
