@@ -156,7 +156,7 @@ def test_command_line_draws_all_figures(results: Results, tmp_path: Path) -> Non
     out = tmp_path / "deep" / "figures"
     code, output, _ = _call(source, out)
     assert code == 0, output
-    expected = {out / f"{name}.{kind}" for name in FIGURES for kind in SIGNATURES}
+    expected = {out / f"{name}.{kind}" for name in discover("rates") for kind in SIGNATURES}
     assert set(out.iterdir()) == expected
     assert {Path(line) for line in output.splitlines()} == expected
 
