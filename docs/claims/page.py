@@ -1,5 +1,6 @@
-"""What the pages of the claims show: rows of the committed tables of the full preset."""
+"""What the pages of the claims show: rows of the committed tables, and which run they are from."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,11 @@ COLOURS = {"holds": "color: #00694a", "fails": "color: #b23a00; font-weight: bol
 def verdicts(study: str, claim: str) -> Styler:
     """Verdicts of one claim in the full run of a study."""
     rows = pd.read_csv(RESULTS / study / "verdicts.csv")
-    return _coloured(rows[rows["claim"] == claim].drop(columns="claim"))
+    manifest = json.loads((RESULTS / study / "manifest.json").read_text())
+    replicates = sum(cell["replicates"] for cell in manifest["cells"])
+    commit = (manifest["runs"][-1]["git"]["commit"] or "unknown")[:8]
+    caption = f"Preset {manifest['preset']}, seed {manifest['seed']}, {replicates:,} replicates, commit {commit}"
+    return _coloured(rows[rows["claim"] == claim].drop(columns="claim")).set_caption(caption)
 
 
 def everything() -> Styler:
