@@ -33,8 +33,8 @@ class ZeroNoise:
     vanishes at zero. That in v is regular there, with information :math:`I_0`, and the half line of variances cuts its
     root off at zero: :math:`(n I_0)^{1/2} \hat v \to \max(0, Z)` with a standard normal Z (Self & Liang 1987).
 
-    The kernel is known. Of a dozen round ones it is the one whose score at zero has the least skewness (about 0) and
-    whose mean score is the nearest to linear in v, both population quantities.
+    The kernel is known. Of some fifteen round ones it is the one whose score at zero has the least skewness (about 0)
+    and whose mean score is the nearest to linear in v, both population quantities.
 
     Attributes
     ----------

@@ -25,7 +25,9 @@ LABELS = {
 @pytest.fixture(scope="module")
 def results() -> Results:
     cells = [
-        replace(cell, replicates=12, batch=12) for cell in STUDY.cells(Preset.QUICK) if cell.parameters["n"] <= 1000
+        replace(cell, replicates=12, batch=12)
+        for cell in STUDY.cells(Preset.QUICK)
+        if int(cell.parameters["n"]) <= 1000
     ]
     return Results(STUDY.name, Preset.QUICK, tabulate(STUDY, cells))
 
