@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.study import VERDICT_COLUMNS
-from simulations.verdicts import check_verdicts, point, within
+from simulations.verdicts import FAILS, HOLDS, check_verdicts, point, within
 
 NUMBER = st.floats(-10, 10)
 
@@ -70,3 +70,9 @@ def test_verdict_table_is_checked() -> None:
     for bad in (_verdicts().drop(columns="low"), _verdicts().iloc[:0]):
         with pytest.raises(ValueError, match="a verdict table has rows and columns"):
             check_verdicts(bad)
+
+
+def test_an_interval_that_ends_at_the_prediction_up_to_rounding_contains_it() -> None:
+    assert point(0.0, 7e-17, 0.1, 0.2) == HOLDS
+    assert point(-0.5, -0.7, -0.5 - 1e-16, 0.4) == HOLDS
+    assert point(0.0, 1e-9, 0.1, 0.2) == FAILS
