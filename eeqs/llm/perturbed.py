@@ -3,7 +3,6 @@ r"""A causal language model with a perturbed prefix, :math:`q(y_t \mid s) = E_z\
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +14,10 @@ from eeqs.marginal.draws import Draws, as_draws, iid
 from eeqs.marginal.protocols import Perturbation
 from eeqs.marginal.scores import Score, cross_fitted
 
-__all__ = ["IGNORED", "Latent", "PerturbedLM"]
+__all__ = ["IGNORED", "PerturbedLM"]
 
 IGNORED = -100
 """Label of a position that is not predicted, as everywhere in PyTorch."""
-
-Latent = Literal["fresh", "shared"]
 
 
 class PerturbedLM(nn.Module):
@@ -41,9 +38,6 @@ class PerturbedLM(nn.Module):
         Draws a position in training.
     inference_draws : int
         Draws of the mixture mean in prediction.
-    latent : {"fresh", "shared"}
-        What generation does: new latents for the whole prefix at every token, which is the marginal model above; or
-        one latent a position, kept along a generation, which is cheaper with a key-value cache and another model.
     seed : int
         Of the latents; see `eeqs.llm.latents.row_latents`.
     chunk : int
@@ -65,21 +59,18 @@ class PerturbedLM(nn.Module):
         *,
         draws: int | Draws = 4,
         inference_draws: int = 16,
-        latent: Latent = "fresh",
         seed: int = 0,
         chunk: int = 256,
     ) -> None:
         super().__init__()
         _check_parts(backend, perturbation)
         score.check_draws(as_draws(draws))
-        if latent not in {"fresh", "shared"}:
-            raise ValueError(f'latent is "{latent}"; pass "fresh" or "shared".')
         if inference_draws < 1 or chunk < 1 or seed < 0:
             raise ValueError(
                 f"inference_draws is {inference_draws}, chunk {chunk}, seed {seed}: pass 1, 1 and 0 or more."
             )
         self.backend, self.perturbation, self.score = backend, perturbation, score
-        self.draws, self.inference_draws, self.latent = as_draws(draws), inference_draws, latent
+        self.draws, self.inference_draws = as_draws(draws), inference_draws
         self.seed, self.chunk = seed, chunk
         # Counts the training batches, so that each has draws of its own, also after a resumption.
         self.step = nn.Buffer(torch.zeros((), dtype=torch.long))

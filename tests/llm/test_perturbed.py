@@ -138,7 +138,6 @@ def test_bad_input_is_named(ids: torch.Tensor) -> None:
         (lambda: _model(Gaussian(5)), ValueError, "the embeddings have dimension 8, the perturbation 5"),
         (lambda: PerturbedLM(torch.nn.Linear(2, 2), Gaussian(2)), TypeError, "backend is a Linear"),
         (lambda: _model(draws=1), ValueError, "needs 2 or more independent groups"),
-        (lambda: _model(latent="stale"), ValueError, 'latent is "stale"'),
         (lambda: _model(chunk=0), ValueError, "chunk 0"),
         (lambda: model.loss(ids.double(), ids), ValueError, "pass integers"),
         (lambda: model.loss(ids, ids[:, 1:]), ValueError, "labels have shape"),

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreT
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from eeqs.llm.huggingface.backend import HuggingFaceBackend
-from eeqs.llm.perturbed import Latent, PerturbedLM
+from eeqs.llm.perturbed import PerturbedLM
 from eeqs.llm.structure import describe, rebuild
 from eeqs.marginal import scores
 from eeqs.marginal.draws import Draws, antithetic, as_draws, iid, shifted_grid, sobol
@@ -36,7 +36,6 @@ class PerturbedConfig(PreTrainedConfig):
         groups: int = 4,
         design: str = "iid",
         inference_draws: int = 16,
-        latent: Latent = "fresh",
         latent_seed: int = 0,
         chunk: int = 256,
         **options: Any,
@@ -44,7 +43,7 @@ class PerturbedConfig(PreTrainedConfig):
         self.language_model, self.perturbation = language_model or {}, perturbation or {}
         self.score, self.inference_draws = score, inference_draws
         self.n_draws, self.groups, self.design = n_draws, groups, design
-        self.latent, self.latent_seed, self.chunk = latent, latent_seed, chunk
+        self.latent_seed, self.chunk = latent_seed, chunk
         options.setdefault("tie_word_embeddings", bool(self.language_model.get("tie_word_embeddings", False)))
         super().__init__(**options)
 
@@ -79,7 +78,6 @@ class PerturbedCausalLM(PreTrainedModel, GenerationMixin):
             _SCORES[config.score],
             draws=_DESIGNS[config.design](config.n_draws, config.groups),
             inference_draws=config.inference_draws,
-            latent=config.latent,
             seed=config.latent_seed,
             chunk=config.chunk,
         )
@@ -149,7 +147,6 @@ def perturb(
     n_draws: int | Draws = 4,
     *,
     inference_draws: int = 16,
-    latent: Latent = "fresh",
     seed: int = 0,
     chunk: int = 256,
 ) -> PerturbedCausalLM:
@@ -165,7 +162,7 @@ def perturb(
         Surrogate loss to train by.
     n_draws : int or Draws
         Draws a position in training.
-    inference_draws, latent, seed, chunk
+    inference_draws, seed, chunk
         See `eeqs.llm.PerturbedLM`.
 
     Returns
@@ -186,7 +183,6 @@ def perturb(
         groups=design.groups,
         design=design.name,
         inference_draws=inference_draws,
-        latent=latent,
         latent_seed=seed,
         chunk=chunk,
     )
