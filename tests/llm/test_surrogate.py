@@ -31,7 +31,7 @@ def _reference(hidden: torch.Tensor, head: torch.Tensor, y: torch.Tensor, score:
 
 
 @pytest.mark.parametrize("chunk", [1, 10, 37, 500])
-@pytest.mark.parametrize(("score", "draws"), CASES, ids=str)
+@pytest.mark.parametrize(("score", "draws"), CASES, ids=lambda part: getattr(part, "name", str(part)))
 def test_value_and_gradient_are_those_of_the_score(score: Score, draws: Draws, chunk: int) -> None:
     found, expected = [], []
     for total, gradients in ((surrogate_sum, found), (_reference, expected)):
@@ -71,6 +71,7 @@ def test_logits_of_one_chunk_exist_at_a_time() -> None:
 @pytest.mark.parametrize(
     ("score", "draws", "chunk", "message"),
     [(cross_fitted, iid(1), 8, "needs 2 or more independent groups"), (plug_in, iid(K), 0, "chunk is 0")],
+    ids=["draws", "chunk"],
 )
 def test_what_cannot_be_computed_is_refused(score: Score, draws: Draws, chunk: int, message: str) -> None:
     hidden, head, y = _parts()
