@@ -75,6 +75,11 @@ class PerturbedLM(nn.Module):
         # Counts the training batches, so that each has draws of its own, also after a resumption.
         self.step = nn.Buffer(torch.zeros((), dtype=torch.long))
 
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens V."""
+        return self.backend.vocab_size
+
     def loss(
         self,
         input_ids: Tensor,
@@ -83,6 +88,8 @@ class PerturbedLM(nn.Module):
         attention_mask: Tensor | None = None,
         segment_ids: Tensor | None = None,
         total: float | Tensor | None = None,
+        score: Score | None = None,
+        draws: Draws | None = None,
     ) -> Tensor:
         """Surrogate loss of predicting ``labels[:, t + 1]`` from the perturbed tokens up to t.
 
@@ -96,6 +103,10 @@ class PerturbedLM(nn.Module):
             Number of the document a token belongs to, in rows that hold several; a token sees its own only.
         total : float or Tensor, optional
             What to divide the sum by; the number of predicted tokens by default.
+        score : Score, optional
+            In place of the model's own, as when two equations share a model.
+        draws : Draws, optional
+            In place of the model's own.
 
         Returns
         -------
@@ -106,16 +117,16 @@ class PerturbedLM(nn.Module):
         ValueError
             If shapes differ, or no token is predicted.
         """
+        score, draws = score or self.score, draws or self.draws
+        score.check_draws(draws)
         real = _real(input_ids, attention_mask)
         targets = _targets(labels, real, segment_ids)
-        z = self._latents(input_ids, real, self.draws, int(self.step), segment_ids)
+        z = self._latents(input_ids, real, draws, int(self.step), segment_ids)
         if self.training:
             self.step.add_(1)
         hidden = self._hidden(input_ids, z, real, segment_ids)[:, :, :-1]
         kept = targets != IGNORED
-        summed = surrogate_sum(
-            self.backend.logits, hidden[:, kept], targets[kept], self.score, self.draws, chunk=self.chunk
-        )
+        summed = surrogate_sum(self.backend.logits, hidden[:, kept], targets[kept], score, draws, chunk=self.chunk)
         return summed / (kept.sum() if total is None else total)
 
     @torch.no_grad()
