@@ -188,14 +188,15 @@ class PerturbedLM(nn.Module):
 
     def _hidden(self, input_ids: Tensor, z: Tensor, real: Tensor, segment_ids: Tensor | None) -> Tensor:
         """Hidden states (K, B, T, h) of latents (K, B, T, q)."""
-        if segment_ids is not None and getattr(self.perturbation, "sequence", False):
+        visible, positions = _visible(real, segment_ids)
+        if visible is not None and getattr(self.perturbation, "sequence", False):
             raise ValueError(
-                f"{type(self.perturbation).__name__} reads all earlier positions, also those of other documents in "
-                "the row; put one document in a row, or build it with sequence=False."
+                f"{type(self.perturbation).__name__} reads all earlier positions, also padding and those of other "
+                "documents in the row; put one document in a row with padding on the right, or build it with "
+                "sequence=False."
             )
         embedded = self.backend.embed(input_ids)
         perturbed = self.perturbation(embedded.to(z.dtype), z).to(embedded.dtype)
-        visible, positions = _visible(real, segment_ids)
         copies = len(z)
         states = self.backend.hidden(
             perturbed.flatten(0, 1),
@@ -241,9 +242,18 @@ def _targets(labels: Tensor, real: Tensor, segment_ids: Tensor | None) -> Tensor
     return targets
 
 
+def _one_document(real: Tensor, segment_ids: Tensor | None) -> bool:
+    """Whether no row holds more than one document."""
+    if segment_ids is None:
+        return True
+    one_and_the_same = segment_ids == segment_ids.masked_fill(~real, -1).amax(dim=1, keepdim=True)
+    return bool((one_and_the_same | ~real).all())
+
+
 def _visible(real: Tensor, segment_ids: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Which positions see which, and their place in their document; None for both where plain causal order says all."""
-    if segment_ids is None and bool(real.all()):
+    padded_on_the_right = bool((real[:, :-1] | ~real[:, 1:]).all())
+    if padded_on_the_right and _one_document(real, segment_ids):
         return None, None
     length = real.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()

@@ -148,5 +148,9 @@ def test_bad_input_is_named(ids: torch.Tensor) -> None:
         with pytest.raises(error, match=message):
             call()
     reading = _model(Contextual(D, generator=torch.Generator().manual_seed(0), sequence=True))
-    with pytest.raises(ValueError, match="reads all earlier positions, also those of other documents"):
-        reading.loss(ids, ids, segment_ids=torch.zeros_like(ids))
+    reading.loss(ids, ids, segment_ids=torch.zeros_like(ids))
+    two = (torch.arange(ids.shape[1]) > 3).long().expand_as(ids)
+    left_padded = torch.cat([torch.zeros(len(ids), 1), torch.ones(len(ids), ids.shape[1] - 1)], dim=1)
+    for place in ({"segment_ids": two}, {"attention_mask": left_padded}):
+        with pytest.raises(ValueError, match="reads all earlier positions, also padding and those of other documents"):
+            reading.loss(ids, ids, **place)
