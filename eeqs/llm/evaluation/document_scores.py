@@ -83,10 +83,8 @@ def score_documents(model: LanguageModel, rows: Rows, *, batch_size: int = 16, s
     training = bool(getattr(model, "training", False))
     if isinstance(model, torch.nn.Module):
         model.eval()
-    parts = []
     try:
-        for batch in batches(rows, batch_size):
-            parts.append((batch, *_scored(model, batch, step)))
+        parts = [(batch, *_scored(model, batch, step)) for batch in batches(rows, batch_size)]
     finally:
         if isinstance(model, torch.nn.Module):
             model.train(training)
@@ -95,9 +93,9 @@ def score_documents(model: LanguageModel, rows: Rows, *, batch_size: int = 16, s
 
 def _scored(model: LanguageModel, batch: Rows, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probability, confidence and correctness (B, T) of the labels, at their places."""
-    # One segment a row needs no mask: causal order says all.
-    segments = batch.segment_ids if bool((batch.segment_ids > 0).any()) else None
-    law = model.log_probabilities(batch.input_ids, attention_mask=batch.attention_mask, segment_ids=segments, step=step)
+    law = model.log_probabilities(
+        batch.input_ids, attention_mask=batch.attention_mask, segment_ids=batch.segment_ids, step=step
+    )
     log_p = token_log_probabilities(law, batch.labels)
     best, index = law[:, :-1].max(dim=-1)
     confidence = torch.nn.functional.pad(best.exp(), (1, 0))
