@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
-
-from eeqs.llm.backend import Backend
 from eeqs.llm.methods.method import PERTURBATION, THETA, Equation, Method
+from eeqs.llm.methods.perturbations import Build
 from eeqs.marginal.draws import Draws, iid
-from eeqs.marginal.protocols import Perturbation
 from eeqs.marginal.scores import Score, cross_fitted, single_draw
 
 __all__ = ["in_sample", "split_sample"]
-
-Build = Callable[[Backend, torch.Generator], Perturbation]
 
 
 def in_sample(
@@ -35,7 +28,7 @@ def in_sample(
     ----------
     name : str
     perturbation : callable
-        See `Method`.
+        See `Method`; `eeqs.llm.methods.perturbations` has some.
     score : Score
     draws : int or Draws
     phi_rate : float
@@ -57,6 +50,7 @@ def split_sample(
     phi_score: Score = cross_fitted,
     phi_draws: int | Draws = 4,
     phi_rate: float = 1.0,
+    splits: int = 0,
     inference_draws: int = 16,
 ) -> Method:
     """Solve the equation of the kernel on one fold of documents, and that of the perturbation on another.
@@ -65,11 +59,13 @@ def split_sample(
     ----------
     name : str
     perturbation : callable
-        See `Method`.
+        See `Method`; `eeqs.llm.methods.perturbations` has some.
     theta_score, phi_score : Score
     theta_draws, phi_draws : int or Draws
     phi_rate : float
         Learning rate of the perturbation as a multiple of the kernel's.
+    splits : int
+        0 keeps the kernel of one fold; with 1 or more it starts again on all documents, see `Method`.
     inference_draws : int
     """
     for_theta, for_phi = (iid(n) if isinstance(n, int) else n for n in (theta_draws, phi_draws))
@@ -78,4 +74,4 @@ def split_sample(
         Equation("phi", {PERTURBATION: phi_rate}, phi_score, for_phi, fold=1),
     )
     summary = f"learned perturbation: kernel by {theta_score.name} on one fold, noise by {phi_score.name} on another"
-    return Method(name, summary, perturbation, equations, inference_draws)
+    return Method(name, summary, perturbation, equations, inference_draws, splits=splits)

@@ -81,6 +81,10 @@ class Method:
         Draws of the mixture mean in prediction.
     rewrite : callable, optional
         ``rewrite(documents, rng)`` gives the training documents of an epoch; ``rng`` is a numpy generator.
+    splits : int
+        Kernels trained only to learn the perturbation, which is then fixed while the kernel starts again and solves
+        its equation on all documents; see `eeqs.llm.training.fit`. 1 splits the documents once, K at least 2 is K-fold
+        cross-fitting; 0, the default, keeps the kernel that was trained beside the perturbation.
     predictor : callable, optional
         ``predictor(model, initial)`` gives what predicts, from the trained model and the state (name to tensor) it had
         before training; the model itself without it.
@@ -88,7 +92,8 @@ class Method:
     Raises
     ------
     ValueError
-        There is no equation, or their folds are not 0, 1, ..., without a gap.
+        There is no equation, their folds are not 0, 1, ..., without a gap, or there are splits but not two equations,
+        the kernel's on fold 0 and the perturbation's on fold 1.
     """
 
     name: str
@@ -97,12 +102,19 @@ class Method:
     equations: tuple[Equation, ...]
     inference_draws: int = 16
     rewrite: Callable[[Sequence[Document], np.random.Generator], Sequence[Document]] | None = None
+    splits: int = 0
     predictor: Callable[[PerturbedLM, Mapping[str, torch.Tensor]], LanguageModel] = _itself
 
     def __post_init__(self) -> None:
         folds = sorted({equation.fold for equation in self.equations})
         if folds != list(range(len(folds))) or not folds:
             raise ValueError(f"{self.name}: its equations use folds {folds}; number them from 0 without a gap.")
+        blocks = [[*equation.rates] for equation in self.equations]
+        if self.splits and (blocks != [[THETA], [PERTURBATION]] or folds != [0, 1]):
+            raise ValueError(
+                f"{self.name}: splits is {self.splits}, which takes an equation of the kernel on fold 0 and one of the "
+                f"perturbation on fold 1; build it with split_sample."
+            )
 
     @property
     def n_folds(self) -> int:

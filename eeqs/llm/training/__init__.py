@@ -2,6 +2,7 @@
 
 from eeqs.llm.training.data import TrainingText
 from eeqs.llm.training.errors import CheckpointError, TrainingError
+from eeqs.llm.training.fit import fit
 from eeqs.llm.training.run import Outcome, Run
 from eeqs.llm.training.settings import Settings
 from eeqs.llm.training.solver import Solver, Term
@@ -18,5 +19,6 @@ __all__ = [
     "Term",
     "TrainingError",
     "TrainingText",
+    "fit",
     "training_run",
 ]

@@ -67,6 +67,12 @@ class Run:
     report : callable, optional
         Called with every record of the metrics.
 
+    Attributes
+    ----------
+    metrics : Metrics
+    earlier_passes : int
+        Forward and backward passes of a batch that an earlier stage took.
+
     Raises
     ------
     CheckpointError
@@ -89,6 +95,7 @@ class Run:
         fixed = {name: value for name, value in asdict(settings).items() if name not in _FREE}
         self._identity = {"settings": fixed, **(identity or {})}
         self._report = report
+        self.earlier_passes = 0
         self._update, self._passes, self._stale = 0, 0, 0
         self._best, self._best_update = float("inf"), 0
         self._best_tensors: dict[str, Tensor] = {}

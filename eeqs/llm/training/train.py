@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from eeqs.llm.evaluation.document_scores import score_documents
 from eeqs.llm.methods.method import Method
@@ -15,7 +18,7 @@ from eeqs.llm.training.settings import Settings
 from eeqs.llm.training.solver import Solver, Term
 from eeqs.llm.training.stream import Stream
 
-__all__ = ["training_run"]
+__all__ = ["device_of", "identity_of", "term", "training_run"]
 
 
 def training_run(
@@ -27,6 +30,7 @@ def training_run(
     directory: Path | None = None,
     *,
     report: Callable[[dict[str, float | str]], None] | None = None,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> Run:
     """Set up the run that trains a model by a method; `Run.advance` trains.
 
@@ -42,26 +46,44 @@ def training_run(
     settings : Settings
     directory, report
         See `Run`.
+    initial : mapping of str to Tensor, optional
+        State that the method's predictor takes for that before training; the model's present one by default.
 
     Returns
     -------
     Run
     """
-    initial = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    device = next(model.parameters()).device
-    held = validation.to(device)
+    before = initial or {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    held = validation.to(device_of(model))
 
     def validate() -> float:
-        return score_documents(method.predictor(model, initial), held, batch_size=settings.batch_rows).bits_per_byte
+        return score_documents(method.predictor(model, before), held, batch_size=settings.batch_rows).bits_per_byte
 
     rows = text.folds(method, settings.seed)
     solvers = [
-        Solver(
-            equation,
-            [Term(model, Stream(rows[equation.fold], settings.batch_rows, 1009 * settings.seed + number))],
-            settings,
-        )
+        Solver(equation, [term(model, rows[equation.fold], settings, number)], settings)
         for number, equation in enumerate(method.equations)
     ]
-    identity = {"method": method.name, "text": text.digest, "model_seed": model.seed}
-    return Run(model, solvers, validate, settings, directory, identity=identity, report=report)
+    return Run(model, solvers, validate, settings, directory, identity=identity_of(model, method, text), report=report)
+
+
+def term(model: PerturbedLM, rows: Callable[[int], Rows], settings: Settings, number: int) -> Term:
+    """Return a model with batches in an order that depends on the seed and a number."""
+    return Term(model, Stream(rows, settings.batch_rows, 1009 * settings.seed + number))
+
+
+def identity_of(model: PerturbedLM, method: Method, text: TrainingText) -> dict[str, object]:
+    """Return what tells a run from another, besides its settings."""
+    equations = [
+        [e.name, e.score.name, str(e.draws), e.fold, sorted(map(list, e.rates.items()))] for e in method.equations
+    ]
+    return {
+        "method": [method.name, method.summary, equations, method.inference_draws],
+        "text": text.digest,
+        "model_seed": model.seed,
+    }
+
+
+def device_of(model: PerturbedLM) -> torch.device:
+    """Return where a model is."""
+    return next(model.parameters()).device
