@@ -7,7 +7,7 @@ import torch
 from test_training import SETTINGS, TEXT, VALIDATION, backend
 
 from eeqs.llm.evaluation import score_documents
-from eeqs.llm.methods import split_sample
+from eeqs.llm.methods import hull, split_sample
 from eeqs.llm.methods.fixed_gaussian import gaussian
 from eeqs.llm.methods.method import Method
 from eeqs.llm.perturbed import PerturbedLM
@@ -49,8 +49,23 @@ def test_the_kernels_share_the_perturbation_and_nothing_else() -> None:
     model = found.model(backend(), 0)
     run = _splits(model, found, TEXT, VALIDATION, SETTINGS, None, None)
     kernels = [solver.terms[0].model for solver in run._solvers[:-1]]
-    assert {id(one.perturbation) for one in kernels} == {id(model.perturbation)}
+    assert {id(one.perturbation.log_scale) for one in kernels} == {id(model.perturbation.log_scale)}  # type: ignore[attr-defined]
     assert len({id(p) for one in kernels for p in one.backend.parameters()}) == 3 * len([*model.backend.parameters()])
+
+
+def test_a_perturbation_that_reads_the_embeddings_reads_those_of_its_kernel() -> None:
+    found = split_sample("hull", hull(0.3, 3), phi_draws=2, splits=2)
+    model = found.model(backend(), 0)
+    run = _splits(model, found, TEXT, VALIDATION, SETTINGS, None, None)
+    one, other = (solver.terms[0].model for solver in run._solvers[:-1])
+    ids, z = torch.arange(6)[None], torch.full((1, 6, one.perturbation.latent_dim), 0.3, dtype=torch.float64)
+    embedded = one.backend.embed(ids).double()
+    before = [kernel.perturbation(embedded, z) for kernel in (one, other)]
+    torch.testing.assert_close(*before)
+    with torch.no_grad():
+        one.backend.tokens.weight.mul_(2.0)  # type: ignore[attr-defined, union-attr]
+    assert not torch.allclose(one.perturbation(embedded, z), before[0])
+    torch.testing.assert_close(other.perturbation(embedded, z), before[1])
 
 
 def test_the_perturbation_is_learned_first_and_then_fixed_while_the_kernel_starts_again() -> None:

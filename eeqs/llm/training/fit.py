@@ -117,11 +117,9 @@ def _splits(
 
 
 def _beside(model: PerturbedLM) -> PerturbedLM:
-    """Copy a model but for its perturbation, which the copy shares."""
-    shared = model.perturbation
-    copied = deepcopy(model, {id(shared): shared})
-    assert copied.perturbation is shared  # noqa: S101 - what the memo is for
-    return copied
+    """Copy a model but for the parameters of its perturbation, which the copy shares."""
+    # Parameters and not the module: a perturbation may hold on to the embeddings of its own model.
+    return deepcopy(model, {id(parameter): parameter for parameter in model.perturbation.parameters()})  # type: ignore[attr-defined]
 
 
 def _within(directory: Path | None, stage: str) -> Path | None:
