@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import torch
+from scipy import special
 from torch import Tensor
 
 from eeqs.engine.inference import DerivedEstimate
@@ -63,9 +64,11 @@ def compare(
 
     Notes
     -----
-    Covariances are CR2, see `fit_ratios`. Pointwise intervals use t with the clusters of the domain minus one, and
-    simultaneous ones the sup-t critical value with those of the domain that has fewest, which is conservative for the
-    others (Montiel Olea & Plagborg-Moller 2019, J. Appl. Econometrics 34).
+    Covariances are CR2, see `fit_ratios`. Pointwise intervals use t with the clusters of the domain minus one.
+    Simultaneous ones use the same t at another level: that at which normal intervals with the estimated correlations
+    hold together, from the sup-t critical value c (Montiel Olea & Plagborg-Moller 2019, J. Appl. Econometrics 34),
+    :math:`2 \Phi(-c)`. For independent domains it is Sidak's :math:`1 - (1 - \alpha)^{1/m}`. The multivariate t has one
+    denominator for all estimates, and would be too narrow for domains whose standard errors are independent.
     """
     methods = check_methods(scores, reference)
     for domain, ours in scores[reference].items():
@@ -81,10 +84,12 @@ def compare(
     table = _table([keys[place] for place in order], value, covariance, scores[reference], cluster, alpha)
     table.insert(1, "reference", reference)
     table.insert(3, "measure", measure.name)
-    count, least = len(scores[reference]), min(_df(ours, cluster) for ours in scores[reference].values())
+    count = len(scores[reference])
     families = [slice(None)] if over_methods else [slice(k * count, (k + 1) * count) for k in range(len(methods))]
-    bands = [_band(value[family], covariance[family, family], least, alpha, seed) for family in families]
-    table[["simultaneous_low", "simultaneous_high"]] = np.concatenate(bands)
+    levels = np.concatenate([_level(value[rows], covariance[rows, rows], alpha, seed) for rows in families])
+    df = np.array([_df(scores[reference][domain], cluster) for domain in table["domain"]])
+    half = -special.stdtrit(df, levels / 2) * table["se"]
+    table["simultaneous_low"], table["simultaneous_high"] = table["estimate"] - half, table["estimate"] + half
     return table
 
 
@@ -147,10 +152,10 @@ def _differences(
     return fit_ratios(numerator, denominator, labels, names).delta(differences)
 
 
-def _band(value: Tensor, covariance: Tensor, df: float, alpha: float, seed: int) -> np.ndarray:
-    """Simultaneous intervals (m, 2); of no width where methods do not differ at all."""
-    if not bool((covariance.diagonal() > 0).any()):
-        return np.column_stack([value.numpy(), value.numpy()])
+def _level(value: Tensor, covariance: Tensor, alpha: float, seed: int) -> np.ndarray:
+    """Level of every one of m intervals (m,) at which they hold together."""
+    if not bool((covariance.diagonal() > 0).any()):  # methods do not differ at all
+        return np.full(len(value), alpha)
     names = tuple(f"difference[{k}]" for k in range(len(value)))
-    band: np.ndarray = DerivedEstimate(value, covariance, names, df).simultaneous(alpha, seed=seed).interval.to_numpy()
-    return band
+    critical = DerivedEstimate(value, covariance, names).simultaneous(alpha, seed=seed).critical
+    return np.full(len(value), 2 * special.ndtr(-critical))

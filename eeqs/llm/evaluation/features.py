@@ -56,7 +56,11 @@ def sequence_features(
     ------
     DataError
         There is no sequence, or one is empty.
+    ValueError
+        ``batch_size`` is not positive.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; a batch has at least one sequence.")
     if not sequences:
         raise DataError("there are no sequences to take features of.")
     for place, one in enumerate(sequences):

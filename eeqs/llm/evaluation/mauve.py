@@ -4,8 +4,8 @@ With distributions P and Q on k cells and mixtures :math:`R_\lambda = \lambda P 
 
 .. math:: \big(e^{-c\, \mathrm{KL}(Q \| R_\lambda)},\ e^{-c\, \mathrm{KL}(P \| R_\lambda)}\big)
 
-for :math:`0 \le \lambda \le 1`, and MAUVE is the area under it: 1 for equal distributions and :math:`c\, B(c + 1, c)`, 0.004 at c = 5, for disjoint ones
-(Pillutla et al. 2021, NeurIPS 34; Pillutla et al. 2023, JMLR 24).
+for :math:`0 \le \lambda \le 1`, and MAUVE is the area under it: 1 for equal distributions and :math:`c\, B(c + 1, c)`,
+0.004 at c = 5, for disjoint ones (Pillutla et al. 2021, NeurIPS 34; Pillutla et al. 2023, JMLR 24).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from eeqs.llm.evaluation.ratio_measures import fit_ratios
 
 __all__ = ["Mauve", "divergence_curve", "mauve", "mauve_of_histograms", "principal_components"]
 
-# Logits of the mixture weights: dense where the curve bends, whether the overlap is large or small.
-_LOGITS = torch.linspace(-30.0, 30.0, 601, dtype=torch.float64)
+# Logits of the mixture weights: dense where the curve bends, whether the overlap is large or small. The area is then
+# exact to 1e-3 of itself.
+_LOGITS = torch.linspace(-30.0, 30.0, 2401, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

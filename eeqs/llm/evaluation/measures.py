@@ -17,6 +17,7 @@ from eeqs.llm.evaluation.ratio_measures import RATIO_MEASURES, ClusterOf, Measur
 __all__ = ["COLUMNS", "evaluate"]
 
 COLUMNS = ["measure", "estimate", "se", "low", "high", "n_documents"]
+"""Columns of a table of measures; ``low`` and ``high`` are an interval."""
 
 
 def evaluate(
