@@ -29,7 +29,7 @@ types: venv
 	$(BIN)/mypy
 
 docs: venv
-	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -j 2 -W --keep-going -q -b html docs docs/_build/html
 
 unit: venv
 	$(BIN)/python -m pytest -n auto --dist loadfile -q

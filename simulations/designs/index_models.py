@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -28,6 +29,8 @@ __all__ = ["IndexModel", "Linearised", "PerturbedLogit", "Squares"]
 Data = Mapping[str, Tensor]
 # Gauss-Hermite nodes for each of the two indices of a new observation.
 _INDEX_NODES = 60
+# Points of the K draws of a response in the linearised problem.
+_LATENTS = 1024
 
 
 class Linearised(NamedTuple):
@@ -149,22 +152,28 @@ class PerturbedLogit:
     def residual(self, index: Tensor, data: Data) -> Tensor:
         """Return minus the derivative of the surrogate loss in its live copy, at frozen = live."""
         y = data["y"]
-        if "z" in data:
-            z = data["z"].reshape(self.draws, -1)
-            log_weight = index.new_full((self.draws,), -math.log(self.draws))
-        else:
-            z, log_weight = self._rule(self.score.nodes or 1, index)
+        if self.draws:
+            return self._each_residual(index[:, None, :].expand(y.shape), y, data["z"]).sum(dim=1)
+        # By quadrature, responses of one class have one residual.
+        share = y.double().mean(dim=1)
+        none, one = (self._each_residual(index, torch.full_like(index, k, dtype=torch.long)) for k in range(2))
+        return y.shape[1] * (share * one + (1 - share) * none)
 
-        def log_p(eta: Tensor) -> Tensor:
-            return self._log_p(eta[:, None, :].expand(y.shape).reshape(-1), z)
+    def _each_residual(self, index: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
+        """Minus the derivative of the surrogate loss, of one response an index; any shape (...), latents (K, ...)."""
+        if z is None:
+            nodes, log_weight = self._rule(self.score.nodes or 1, index)
+        else:
+            nodes, log_weight = z.reshape(self.draws, -1), index.new_full((self.draws,), -math.log(self.draws))
 
         def loss(live: Tensor) -> Tensor:
-            return self.score.loss(log_p(live), frozen, y.reshape(-1), log_weight).sum()
+            return self.score.loss(self._log_p(live, nodes), frozen, y.reshape(-1), log_weight).sum()
 
-        frozen = log_p(index)
+        flat = index.reshape(-1)
+        frozen = self._log_p(flat, nodes)
         # Every loss depends on its own index only, so the gradient of their sum holds all derivatives.
-        gradient: Tensor = torch.func.grad(loss)(index)
-        return -gradient
+        gradient: Tensor = torch.func.grad(loss)(flat)
+        return -gradient.reshape(index.shape)
 
     def excess_risk(self, signal: float, cross: Tensor, fitted: Tensor) -> Tensor:
         """Integrate the divergence of the fitted from the true q over the bivariate normal indices."""
@@ -176,13 +185,40 @@ class PerturbedLogit:
         divergence = (true.exp() * (true - estimate)).sum(dim=-1)
         return divergence @ log_weight.to(cross).exp()
 
+    @cache  # noqa: B019 - a pure function of a few frozen models, asked for in every replicate
     def linearised(self, signal: float) -> Linearised:
-        """Return the information of the marginal likelihood at the truth, which an unbiased score approaches."""
+        r"""Integrate the least-squares problem near the truth over index, response and draws.
+
+        .. math:: A = -E\,\partial_\eta r, \quad B = E\, r^2, \quad \sigma^2 = \frac{B}{m A^2},
+
+        for one response at the true index :math:`\eta \sim N(0, v)`: its sensitivity A, its variability B and the
+        Godambe noise variance of m responses (Godambe 1960, Annals of Mathematical Statistics 31). The exact score has
+        A = B, the Fisher information. The index is integrated by quadrature, the draws over a scrambled Sobol sequence.
+        """
         point, log_weight = gauss_hermite(_INDEX_NODES, 1)
         index = signal**0.5 * point[:, 0]
-        slope: Tensor = torch.func.jvp(self.log_q, (index,), (torch.ones_like(index),))[1]
-        information = float((self.log_q(index).exp() * slope**2).sum(dim=-1) @ log_weight.exp())
-        return Linearised(self.trials * information, 1 / (self.trials * information), information / 2)
+        log_q, slope = torch.func.jvp(self.log_q, (index,), (torch.ones_like(index),))[:2]
+        fisher = float((log_q.exp() * slope**2).sum(dim=-1) @ log_weight.exp())
+        sensitivity, variability = 0.0, 0.0
+        for y in range(2):
+            value, change = self._residual_and_slope(index, y)
+            weight = log_weight.exp() * log_q[:, y].exp()
+            sensitivity -= float(change.mean(dim=0) @ weight)
+            variability += float(value.square().mean(dim=0) @ weight)
+        return Linearised(self.trials * sensitivity, variability / (self.trials * sensitivity**2), fisher / 2)
+
+    def _residual_and_slope(self, index: Tensor, y: int) -> tuple[Tensor, Tensor]:
+        """Residual of one response y and its derivative at indices (n,), for L points of the draws: (L, n) each."""
+        indices, z = index[None], None
+        if self.draws:
+            uniform = torch.quasirandom.SobolEngine(self.draws, scramble=True, seed=0).draw(_LATENTS, dtype=index.dtype)
+            indices = index.repeat(_LATENTS, 1)
+            z = torch.special.ndtri(uniform).mT[..., None].expand(-1, -1, len(index))
+        classes = torch.full_like(indices, y, dtype=torch.long)
+        found = torch.func.jvp(
+            lambda eta: self._each_residual(eta, classes, z), (indices,), (torch.ones_like(indices),)
+        )
+        return found[0], found[1]
 
     def log_q(self, index: Tensor) -> Tensor:
         """Log-probabilities of the two classes at indices (...,), by quadrature: (..., 2)."""

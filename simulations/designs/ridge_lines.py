@@ -43,8 +43,8 @@ class Line:
     def equivalent(self, n: int) -> float:
         """Deterministic equivalent of the excess risk under the theory's penalty.
 
-        It is that of the linearised problem: exact to first order for least squares, for the other models what they
-        approach as the error of the index falls, with the likelihood's information.
+        It is that of the linearised problem, with the noise of the line's own estimating function: exact to first
+        order for least squares, for the other models what they approach as the error of the index falls.
         """
         information, noise_variance, risk = self.model.linearised(self.design.signal)
         return risk * equivalent_risk(self.design, n, theory_penalty(self, n) / information, noise_variance)
@@ -64,16 +64,20 @@ def theory_penalty(line: Line, n: int) -> float:
 # Decay, source and noise variance. At this noise the equivalent's slope over n = 64 to 2,048 lies within 0.01 of the
 # exponent, see the page of T7.
 _LEAST_SQUARES = ((1.5, 0.5, 0.75), (2.0, 0.5, 0.35), (1.5, 0.75, 0.2), (2.0, 0.75, 0.1))
-# Variances of the index without and with noise of scale 4: both responses are then about equally informative, and four
-# an observation are as informative as least squares with a noise variance of 0.4 of the signal's.
-_LOGISTIC_SIGNAL, _PERTURBED_SIGNAL, _SCALE, _TRIALS = 4.0, 25.0, 4.0, 4
+# Decay, source and responses an observation, chosen for the same slope from the burn-in on. The variance of the index
+# is small against the scale of the response, 3.3 for a logit: the equivalent is that of a linearised problem, and with
+# an index of variance 4 a shrunk one was more informative than the truth by an amount that faded too slowly.
+_LOGISTIC_SIGNAL = 0.5
+_LOGISTIC = ((1.5, 0.5, 12), (2.0, 0.5, 24), (1.5, 0.75, 48))
+# The same for the logit with noise of scale 4, whose scale squared is about 19.
+_PERTURBED_SIGNAL, _SCALE, _TRIALS = 2.0, 4.0, 32
 _NODES, _DRAWS = 40, 4
-# Below, the index is shrunk so far that a binary response is more informative there than at the truth.
+# Below, the fitted index is mostly shrinkage, and the linearised problem is a rough guide.
 _BINARY_BURN_IN = 128
 
 
-def _logistic(decay: float, source: float) -> Line:
-    model = PerturbedLogit(exact(1), trials=_TRIALS)
+def _logistic(decay: float, source: float, trials: int) -> Line:
+    model = PerturbedLogit(exact(1), trials=trials)
     return Line("logistic", PowerLaw(decay, source, _LOGISTIC_SIGNAL), model, _BINARY_BURN_IN)
 
 
@@ -84,9 +88,7 @@ def _perturbed(score: Score, draws: int, decay: float) -> Line:
 
 LINES = (
     *(Line("least_squares", PowerLaw(a, r), Squares(noise), burn_in=64) for a, r, noise in _LEAST_SQUARES),
-    _logistic(1.5, 0.5),
-    _logistic(2.0, 0.5),
-    _logistic(1.5, 0.75),
+    *(_logistic(*setting) for setting in _LOGISTIC),
     _perturbed(cross_fitted, _DRAWS, 1.5),
     _perturbed(cross_fitted, _DRAWS, 2.0),
     _perturbed(exact(_NODES), 0, 1.5),

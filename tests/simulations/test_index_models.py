@@ -117,6 +117,35 @@ def test_information_is_the_variance_of_the_exact_residual() -> None:
     assert risk == pytest.approx(information / 6)
 
 
+@pytest.mark.parametrize("score", [cross_fitted, quadratic], ids=lambda score: score.name)
+def test_noise_of_a_score_with_draws_is_its_godambe_variance(score: Score) -> None:
+    model, trials, half = PerturbedLogit(score, SCALE, 4, trials=2), 2, 1e-4
+    generator = torch.Generator().manual_seed(3)
+    index = 2**0.5 * torch.randn(N, generator=generator, dtype=torch.float64)
+    data = model.sample(index, 1, generator)
+    squares = model.residual(index[None], data)[0] ** 2
+    moved = [model.residual(index[None] + step, data)[0] for step in (half, -half)]
+    slopes = (moved[1] - moved[0]) / (2 * half)
+    information, noise_variance, _ = model.linearised(2.0)
+    variability = noise_variance * information**2
+    for found, expected in ((squares, variability), (slopes, information)):
+        assert abs(float(found.mean()) - expected) < 4 * float(found.std()) / N**0.5 + 0.005 * expected
+    exact_noise = PerturbedLogit(exact(40), SCALE, trials=trials).linearised(2.0).noise_variance
+    assert noise_variance > 1.1 * exact_noise  # four draws are not the integral
+
+
+@pytest.mark.parametrize("score", [exact(9), cross_fitted], ids=lambda score: score.name)
+def test_the_residual_is_the_sum_over_the_responses(score: Score) -> None:
+    model = PerturbedLogit(score, SCALE, 0 if score.nodes else 4, trials=5)
+    index = torch.linspace(-5, 5, 30, dtype=torch.float64)
+    data = model.sample(index, 2, torch.Generator().manual_seed(5))
+    parts = [
+        model.residual(index.expand(2, -1), {name: part[..., t : t + 1, :] for name, part in data.items()})
+        for t in range(5)
+    ]
+    torch.testing.assert_close(model.residual(index.expand(2, -1), data), sum(parts))
+
+
 @pytest.mark.parametrize("model", [Squares(0.3), PerturbedLogit(exact(1)), _model(exact(40))])
 def test_excess_risk_of_a_small_error_is_the_linearised_one(model: Squares | PerturbedLogit) -> None:
     # An error that is independent of the true index: u = v + error, c = v.

@@ -6,23 +6,34 @@ from pathlib import Path
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 COLOURS = {"holds": "color: #00694a", "fails": "color: #b23a00; font-weight: bold", "could not tell": "color: #666"}
 
 
 def verdicts(study: str, claim: str) -> Styler:
-    """Verdicts of one claim in the full run of a study."""
-    rows = pd.read_csv(RESULTS / study / "verdicts.csv")
+    """Verdicts of one claim in the run of a study that is shown."""
+    rows = _table(study, "verdicts")
+    found = rows[rows["claim"] == claim].drop(columns="claim")
+    if found.empty:
+        raise ValueError(f'{study} has no verdicts on "{claim}"; it has those on {", ".join(rows["claim"].unique())}.')
     manifest = json.loads((RESULTS / study / "manifest.json").read_text())
     replicates = sum(cell["replicates"] for cell in manifest["cells"])
     commit = (manifest["runs"][-1]["git"]["commit"] or "unknown")[:8]
     caption = f"Preset {manifest['preset']}, seed {manifest['seed']}, {replicates:,} replicates, commit {commit}"
-    return _coloured(rows[rows["claim"] == claim].drop(columns="claim")).set_caption(caption)
+    return _coloured(found).set_caption(caption)
 
 
 def everything() -> Styler:
     """Verdicts of all studies."""
     return _coloured(pd.read_csv(RESULTS / "verdicts.csv").drop(columns=["study", "minutes"]))
+
+
+def _table(study: str, name: str) -> pd.DataFrame:
+    path = RESULTS / study / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(found.parent.name for found in RESULTS.glob(f"*/{name}.csv")))
+        raise ValueError(f'there are no {name} of a study "{study}"; there are those of {known}.')
+    return pd.read_csv(path)
 
 
 def _coloured(rows: pd.DataFrame) -> Styler:
@@ -32,9 +43,11 @@ def _coloured(rows: pd.DataFrame) -> Styler:
 
 def measures(study: str, names: list[str], **levels: object) -> Styler:
     """Measures of the cells with the given levels, one column a measure."""
-    rows = pd.read_csv(RESULTS / study / "measures.csv")
+    rows = _table(study, "measures")
     for column, level in levels.items():
         rows = rows[rows[column] == level]
+    if rows.empty:
+        raise ValueError(f"{study} has no cells with {levels}.")
     keys = [name for name in rows.columns if name not in ("measure", "value", "mcse", "n_used")]
     keys = [name for name in keys if len(rows[name].unique()) > 1]
     return rows.pivot_table("value", keys, "measure")[names].style.format(precision=4)
