@@ -18,7 +18,7 @@ from simulations.precision import Target, rounds, whole_batches
 from simulations.progress import progress
 from simulations.report import Report
 from simulations.store import Store, open_store
-from simulations.study import Preset, Study, discover
+from simulations.study import Preset, Study, discover, presets
 from simulations.verify import complete, verify
 
 app = typer.Typer(help="Run simulation studies and report on them.", add_completion=False, no_args_is_help=True)
@@ -68,6 +68,8 @@ def run(
 ) -> None:
     """Run a study, store its table, and report: exit code 1 if a claim fails, 2 on an error."""
     found = options.placed(_study(context, study), device)
+    if preset not in presets(found):
+        raise typer.BadParameter(f"study {study!r} has no preset {preset}; it has {', '.join(presets(found))}")
     directory = out or Path("results") / f"{study}-{preset}"
     part, target = options.share(share), _target(precision, budget)
     if part and target:
@@ -102,6 +104,9 @@ def verify_all(
 ) -> None:
     """Run what is missing of every study and print one table of claims: exit code 1 if one fails, 2 on an error."""
     studies = [_study(context, name) for name in (only or context.obj.studies)]
+    studies = [study for study in studies if preset in presets(study)]
+    if not studies:
+        raise typer.BadParameter(f"none of these studies has the preset {preset}")
     root = out or Path("results") / f"verify-{preset}"
     root.mkdir(parents=True, exist_ok=True)
     with _refusals(root), options.executor(workers, scheduler, dask_local) as execute:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from operator import methodcaller
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 from rich.console import Console
@@ -14,6 +15,14 @@ from simulations.study import Preset, Study
 from simulations.verdicts import FAILS, HOLDS, check_verdicts
 
 SHOWN = ("failed", "bias", "rmse", "empirical_se", "model_se_relative_error", "coverage")
+
+
+@runtime_checkable
+class Summarised(Protocol):
+    """A study whose table has rows, such as those of single documents, that are not for the table of measures."""
+
+    def summarised(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows that measures are made of."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class Report:
         check_verdicts(verdicts)
         factors = list(store.plan.cells[0].parameters)
         seconds = table.drop_duplicates([*factors, "replicate"])["seconds"].sum()
-        return cls(store, measures(table), verdicts, float(seconds) / 60)
+        summarised = study.summarised(table) if isinstance(study, Summarised) else table
+        return cls(store, measures(summarised), verdicts, float(seconds) / 60)
 
     @property
     def failed(self) -> bool:

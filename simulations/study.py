@@ -19,10 +19,16 @@ VERDICT_COLUMNS = (
 
 
 class Preset(StrEnum):
-    """Size of a study: ``quick`` shows the verdicts in minutes, ``full`` with narrow intervals."""
+    """Size of a study.
+
+    ``quick`` shows the verdicts in minutes, ``full`` with narrow intervals. Studies of language models have a size for
+    two cores and one for a GPU instead, ``cpu`` and ``gpu``.
+    """
 
     QUICK = "quick"
     FULL = "full"
+    CPU = "cpu"
+    GPU = "gpu"
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,11 @@ class Study(Protocol):
 
     def verdicts(self, table: pd.DataFrame, preset: Preset) -> pd.DataFrame:
         """Judge the study's claims on the finished table; columns `VERDICT_COLUMNS`."""
+
+
+def presets(study: Study) -> tuple[Preset, ...]:
+    """Sizes that a study has: those it names as ``presets``, by default quick and full."""
+    return getattr(study, "presets", (Preset.QUICK, Preset.FULL))
 
 
 def check_cells(study: str, cells: Sequence[Cell]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from eeqs.engine.errors import DataError
 
-__all__ = ["Document", "dataset", "folds", "hub_dataset", "read_documents"]
+__all__ = ["Document", "data_folder", "dataset", "folds", "hub_dataset", "read_documents"]
 
 VARIABLE = "EEQS_DATA"
 
@@ -87,6 +87,22 @@ def read_documents(path: Path | str, limit: int | None = None, *, fields: Sequen
         return _collected(islice(_records(path, stream), limit), str(path), path.stem, fields)
 
 
+def data_folder() -> Path:
+    """Return the folder of data sets, which the environment variable EEQS_DATA names.
+
+    Raises
+    ------
+    DataError
+        It is not set, or is no folder.
+    """
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        raise DataError(f"{VARIABLE} is not set; set it to the folder of the data sets.")
+    if not Path(folder).is_dir():
+        raise DataError(f"{VARIABLE} is {folder}, which is no folder; set it to the folder of the data sets.")
+    return Path(folder)
+
+
 def dataset(name: str, limit: int | None = None, *, fields: Sequence[str] = ("text",)) -> list[Document]:
     """Read a data set of the folder that the environment variable EEQS_DATA names.
 
@@ -102,14 +118,10 @@ def dataset(name: str, limit: int | None = None, *, fields: Sequence[str] = ("te
     DataError
         EEQS_DATA is not set or is no folder, there is no such data set, or `read_documents` refuses the file.
     """
-    folder = os.environ.get(VARIABLE)
-    if not folder:
-        raise DataError(f'{VARIABLE} is not set; set it to the folder that holds "{name}.jsonl".')
-    if not Path(folder).is_dir():
-        raise DataError(f"{VARIABLE} is {folder}, which is no folder; set it to the folder of the data sets.")
-    path = Path(folder) / f"{name}.jsonl"
+    folder = data_folder()
+    path = folder / f"{name}.jsonl"
     if not path.is_file():
-        known = ", ".join(sorted(found.name.removesuffix(".jsonl") for found in Path(folder).glob("*.jsonl")))
+        known = ", ".join(sorted(found.name.removesuffix(".jsonl") for found in folder.glob("*.jsonl")))
         raise DataError(f'there is no data set "{name}" in {folder}; it has {known or "no JSON lines at all"}.')
     return read_documents(path, limit, fields=fields)
 

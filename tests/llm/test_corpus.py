@@ -88,7 +88,7 @@ def test_data_sets_by_name(lines, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="which is no folder"):
         dataset("set")
     monkeypatch.delenv("EEQS_DATA")
-    with pytest.raises(DataError, match=r'EEQS_DATA is not set; set it to the folder that holds "set\.jsonl"'):
+    with pytest.raises(DataError, match="EEQS_DATA is not set; set it to the folder of the data sets"):
         dataset("set")
 
 

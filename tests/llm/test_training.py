@@ -151,6 +151,16 @@ def test_parts_of_a_batch_add_up_to_the_batch() -> None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
+def test_bfloat16_is_near_and_leaves_the_weights_in_their_precision() -> None:
+    found = []
+    for settings in (SETTINGS, replace(SETTINGS, bfloat16=True)):
+        model = SPLIT.model(backend(), 0)
+        solver = _solver(model, "theta", settings)
+        found.append(solver.step(1)["loss"])
+        assert {p.dtype for p in solver.parameters} == {torch.float32}
+    assert found[0] != found[1] == pytest.approx(found[0], rel=0.02)
+
+
 def test_terms_of_an_equation_are_averaged() -> None:
     model = SPLIT.model(backend(), 0)
     one = _solver(model, "phi")

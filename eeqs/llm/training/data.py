@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from eeqs.llm.corpus import Document, folds
 from eeqs.llm.methods.method import Method
 from eeqs.llm.packing import Rows, pack
-from eeqs.llm.tokens import TokenisedDocument
 
 __all__ = ["TrainingText"]
 
@@ -29,12 +29,15 @@ class TrainingText:
         Tokens a row.
     several : bool
         Whether a row may hold several documents; see `eeqs.llm.packing.pack`.
+    pack : callable
+        ``pack(encoded, length, several=several)`` makes the rows.
     """
 
     documents: Sequence[Document]
-    encode: Callable[[Sequence[Document]], Sequence[TokenisedDocument]]
+    encode: Callable[[Sequence[Document]], Sequence[Any]]
     length: int
     several: bool = True
+    pack: Callable[..., Rows] = pack
 
     def folds(self, method: Method, seed: int) -> list[Callable[[int], Rows]]:
         """Rows of an epoch, for every fold that the equations of a method use.
@@ -57,7 +60,7 @@ class TrainingText:
         return lambda epoch: self._packed(rewrite(documents, np.random.default_rng([*key, epoch])))
 
     def _packed(self, documents: Sequence[Document]) -> Rows:
-        return pack(self.encode(documents), self.length, several=self.several)
+        return self.pack(self.encode(documents), self.length, several=self.several)
 
     @property
     def digest(self) -> str:

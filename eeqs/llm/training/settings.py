@@ -34,6 +34,9 @@ class Settings:
         Validations in a row without a better one after which training stops; never by default.
     checkpoint_every : int
         Updates between checkpoints.
+    bfloat16 : bool
+        Whether the kernel computes in bfloat16 where PyTorch's autocast finds it safe; weights, perturbation and sums
+        keep their precision.
     seed : int
         Of the order of the batches.
 
@@ -53,6 +56,7 @@ class Settings:
     validate_every: int = 50
     patience: int | None = None
     checkpoint_every: int = 100
+    bfloat16: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

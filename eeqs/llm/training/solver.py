@@ -125,7 +125,8 @@ class Solver:
             # All parts of a batch are one step: what is drawn does not depend on how it is cut.
             model.step.copy_(step)
             part = {name: tensor[start : start + rows].to(device) for name, tensor in batch.items()}
-            loss = model.loss(**part, total=total, score=self.equation.score, draws=self.equation.draws)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._settings.bfloat16):
+                loss = model.loss(**part, total=total, score=self.equation.score, draws=self.equation.draws)
             found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
             value += float(loss.detach())
             for added, gradient in zip(sums, found, strict=True):

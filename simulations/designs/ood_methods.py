@@ -1,0 +1,109 @@
+"""The methods of the study ``ood``, each with the setting that in-domain validation chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from eeqs.llm.methods import (
+    Method,
+    contextual,
+    diagonal,
+    eda,
+    fixed_gaussian,
+    flow,
+    hull,
+    in_sample,
+    isotropic,
+    low_rank,
+    neftune,
+    plain,
+    semantic_neighbour,
+    split_sample,
+    taia,
+    token_dropout,
+    wordnet_synonyms,
+)
+from eeqs.llm.methods.perturbations import Build
+from eeqs.marginal.scores import Score, cross_fitted, plug_in, single_draw
+
+__all__ = ["BASELINES", "LEARNED", "LENGTH", "METHODS", "SCAN_METHODS", "OODMethod", "at"]
+
+LENGTH = 256
+"""Tokens a row."""
+PHI_RATE = 5.0
+"""Learning rate of the perturbation over the kernel's: the logarithm of a scale moves by about it an update."""
+
+
+@dataclass(frozen=True)
+class OODMethod:
+    """A method, and the settings that compete for it.
+
+    Attributes
+    ----------
+    make : callable
+        ``make(value, draws)`` gives the method with ``draws`` at inference.
+    candidates : tuple of float
+        Settings that the study ``ood_tuning`` compares on in-domain validation; as many for every method that has any.
+    chosen : float
+        The one that won.
+    setting : str
+        What the number is.
+    """
+
+    make: Callable[[float, int], Method]
+    candidates: tuple[float, ...]
+    chosen: float
+    setting: str
+
+
+def _eda(alpha: float, _: int) -> Method:
+    return eda(wordnet_synonyms(), alpha=alpha)
+
+
+def _joint(score: Score, draws: int, scale: float, inference_draws: int) -> Method:
+    return in_sample(
+        f"in_sample_{score.name}",
+        isotropic(scale),
+        score,
+        draws,
+        phi_rate=PHI_RATE,
+        inference_draws=inference_draws,
+    )
+
+
+def _split(name: str, build: Callable[[float], Build], scale: float, inference_draws: int) -> Method:
+    return split_sample(name, build(scale), phi_draws=2, phi_rate=PHI_RATE, splits=1, inference_draws=inference_draws)
+
+
+_SCALES = (0.3, 0.6, 1.0)
+_START = 0.3
+"""Scale at which learned perturbations start, in standard deviations of the embeddings; not tuned."""
+
+BASELINES: dict[str, OODMethod] = {
+    "plain": OODMethod(lambda _, __: plain(), (), 0.0, ""),
+    "neftune": OODMethod(lambda value, _: neftune(value, length=LENGTH), (5.0, 15.0, 45.0), 15.0, "alpha"),
+    "fixed_gaussian": OODMethod(lambda value, m: fixed_gaussian(value, inference_draws=m), _SCALES, 0.6, "scale"),
+    "token_dropout": OODMethod(lambda value, _: token_dropout(value), (0.05, 0.1, 0.2), 0.1, "rate"),
+    "semantic_neighbour": OODMethod(
+        lambda value, m: semantic_neighbour(value, inference_draws=m), (0.05, 0.1, 0.2), 0.1, "rate"
+    ),
+    "eda": OODMethod(_eda, (0.02, 0.05, 0.1), 0.05, "alpha"),
+    "taia": OODMethod(lambda _, __: taia(), (), 0.0, ""),
+    "in_sample_single_draw": OODMethod(partial(_joint, single_draw, 1), _SCALES, 0.6, "initial scale"),
+    "in_sample_plug_in": OODMethod(partial(_joint, plug_in, 2), (), _START, "initial scale"),
+    "in_sample_cross_fitted": OODMethod(partial(_joint, cross_fitted, 2), (), _START, "initial scale"),
+}
+LEARNED: dict[str, OODMethod] = {
+    f"split_{build.__name__}": OODMethod(partial(_split, f"split_{build.__name__}", build), (), _START, "initial scale")
+    for build in (isotropic, diagonal, contextual, low_rank, hull, flow)
+}
+METHODS = BASELINES | LEARNED
+SCAN_METHODS = ("plain", "fixed_gaussian", "token_dropout", "in_sample_cross_fitted", "split_isotropic")
+
+
+def at(name: str, inference_draws: int, value: float | None = None) -> Method:
+    """Return a method of the study with its chosen setting, or another."""
+    found = METHODS[name]
+    return found.make(found.chosen if value is None else value, inference_draws)
