@@ -28,10 +28,12 @@ from eeqs.llm.methods import (
 from eeqs.llm.methods.perturbations import Build
 from eeqs.marginal.scores import Score, cross_fitted, plug_in, single_draw
 
-__all__ = ["BASELINES", "LEARNED", "LENGTH", "METHODS", "SCAN_METHODS", "OODMethod", "at"]
+__all__ = ["BASELINES", "LEARNED", "LEARNING_RATE", "LENGTH", "METHODS", "SCAN_METHODS", "OODMethod", "at"]
 
 LENGTH = 256
 """Tokens a row."""
+LEARNING_RATE = 2e-3
+"""Of the kernel, for all methods: what plain training chose."""
 PHI_RATE = 5.0
 """Learning rate of the perturbation over the kernel's: the logarithm of a scale moves by about it an update."""
 
@@ -50,12 +52,15 @@ class OODMethod:
         The one that won.
     setting : str
         What the number is.
+    passes : int
+        Passes an update over all stages, for an estimate of the time.
     """
 
     make: Callable[[float, int], Method]
     candidates: tuple[float, ...]
     chosen: float
     setting: str
+    passes: int = 1
 
 
 def _eda(alpha: float, _: int) -> Method:
@@ -82,7 +87,7 @@ _START = 0.3
 """Scale at which learned perturbations start, in standard deviations of the embeddings; not tuned."""
 
 BASELINES: dict[str, OODMethod] = {
-    "plain": OODMethod(lambda _, __: plain(), (), 0.0, ""),
+    "plain": OODMethod(lambda _, __: plain(), (1e-3, 2e-3, 4e-3), LEARNING_RATE, "learning rate"),
     "neftune": OODMethod(lambda value, _: neftune(value, length=LENGTH), (5.0, 15.0, 45.0), 15.0, "alpha"),
     "fixed_gaussian": OODMethod(lambda value, m: fixed_gaussian(value, inference_draws=m), _SCALES, 0.6, "scale"),
     "token_dropout": OODMethod(lambda value, _: token_dropout(value), (0.05, 0.1, 0.2), 0.1, "rate"),
@@ -92,11 +97,13 @@ BASELINES: dict[str, OODMethod] = {
     "eda": OODMethod(_eda, (0.02, 0.05, 0.1), 0.05, "alpha"),
     "taia": OODMethod(lambda _, __: taia(), (), 0.0, ""),
     "in_sample_single_draw": OODMethod(partial(_joint, single_draw, 1), _SCALES, 0.6, "initial scale"),
-    "in_sample_plug_in": OODMethod(partial(_joint, plug_in, 2), (), _START, "initial scale"),
-    "in_sample_cross_fitted": OODMethod(partial(_joint, cross_fitted, 2), (), _START, "initial scale"),
+    "in_sample_plug_in": OODMethod(partial(_joint, plug_in, 2), (), _START, "initial scale", 2),
+    "in_sample_cross_fitted": OODMethod(partial(_joint, cross_fitted, 2), (), _START, "initial scale", 2),
 }
 LEARNED: dict[str, OODMethod] = {
-    f"split_{build.__name__}": OODMethod(partial(_split, f"split_{build.__name__}", build), (), _START, "initial scale")
+    f"split_{build.__name__}": OODMethod(
+        partial(_split, f"split_{build.__name__}", build), (), _START, "initial scale", 4
+    )
     for build in (isotropic, diagonal, contextual, low_rank, hull, flow)
 }
 METHODS = BASELINES | LEARNED

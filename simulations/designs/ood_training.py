@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from eeqs.llm.backend import Backend
 from eeqs.llm.methods import Method, embedding_scale
 from eeqs.llm.packing import Rows
 from eeqs.llm.perturbed import PerturbedLM
-from eeqs.llm.training import Outcome, Settings, fit
+from eeqs.llm.training import Outcome, Run, Settings, fit
 from simulations.designs.ood_regime import Regime
 from simulations.designs.ood_rows import of_scores
 
-__all__ = ["BUDGETS", "Size", "trained"]
+__all__ = ["BUDGETS", "Size", "trained", "validated"]
 
 BUDGETS = ("updates", "compute")
 """What is equal between methods: updates of the kernel, or forward and backward passes over all stages."""
@@ -56,13 +57,10 @@ def trained(size: Size, method: Method, seed: int, device: str) -> list[tuple[st
     that were best on validation text so far. Beside the scores there are, for both budgets, ``validation`` (bits a
     byte), ``update`` (of the best weights), ``passes`` and ``noise``.
     """
-    backend = cast("nn.Module", size.regime.backend(seed)).to(device)
-    model = method.model(backend, seed)  # type: ignore[arg-type]
-    model.to(device)
-    unit, initial = embedding_scale(model.backend), {k: v.detach().clone() for k, v in model.state_dict().items()}
-    text = size.regime.text(not getattr(model.perturbation, "sequence", False))
+    run, model, initial = _run(size, method, seed, device)
     validation = size.regime.validation()
-    run = fit(model, method, text, validation, replace(size.settings, seed=seed % 1_000_003), size.updates)
+    # The embeddings before training are the unit in which scales start.
+    unit = embedding_scale(size.regime.backend(seed))
     each = len(method.equations[0].draws) if method.splits else method.passes
     rows: list[tuple[str, float, float]] = []
     scores, best = None, -1
@@ -74,6 +72,21 @@ def trained(size: Size, method: Method, seed: int, device: str) -> list[tuple[st
         rows += [(f"{budget}|{name}", value, float("nan")) for name, value in _course(outcome, run.earlier_passes)]
         rows.append((f"{budget}|noise", _noise(model, validation) / unit, float("nan")))
     return rows
+
+
+def validated(size: Size, method: Method, seed: int, device: str) -> float:
+    """Train a method under equal updates; bits a byte of its best weights on in-domain validation text."""
+    return _run(size, method, seed, device)[0].advance(size.updates).best
+
+
+def _run(size: Size, method: Method, seed: int, device: str) -> tuple[Run, PerturbedLM, dict[str, Tensor]]:
+    """Train under equal updates; the run, the model, and its state before."""
+    backend = cast("nn.Module", size.regime.backend(seed)).to(device)
+    model = method.model(cast("Backend", backend), seed).to(device)
+    initial = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    text = size.regime.text(not getattr(model.perturbation, "sequence", False))
+    settings = replace(size.settings, seed=seed % 1_000_003)
+    return fit(model, method, text, size.regime.validation(), settings, size.updates), model, initial
 
 
 def _course(outcome: Outcome, earlier: int) -> list[tuple[str, float]]:

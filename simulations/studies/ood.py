@@ -11,7 +11,7 @@ from numpy.random import SeedSequence
 from eeqs.llm.training import Settings
 from simulations.claims import ood as claims
 from simulations.designs.ood_bases import GPT2_SMALL, STORIES
-from simulations.designs.ood_methods import METHODS, SCAN_METHODS, at
+from simulations.designs.ood_methods import LEARNING_RATE, METHODS, SCAN_METHODS, at
 from simulations.designs.ood_regime import Regime
 from simulations.designs.ood_rows import single_documents
 from simulations.designs.ood_scan import ScanRegime
@@ -23,7 +23,7 @@ from simulations.study import Cell, Preset
 __all__ = ["STUDY", "OODStudy"]
 
 
-_TEXT = Settings(batch_rows=4, learning_rate=2e-3, warmup=10, validate_every=25, patience=4)
+_TEXT = Settings(batch_rows=4, learning_rate=LEARNING_RATE, warmup=10, validate_every=25, patience=4)
 _SCAN = Settings(batch_rows=32, learning_rate=3e-3, warmup=50, validate_every=100, patience=5)
 _LARGE = Settings(
     batch_rows=32, learning_rate=3e-4, warmup=100, validate_every=100, patience=5, weight_decay=0.01, bfloat16=True
@@ -91,7 +91,7 @@ class OODStudy:
                 size.seeds,
                 1,
                 stream=size.regime.name,
-                cost=float(at(method, 1).passes + size.inference_draws / 8),
+                cost=float(METHODS[method].passes + 1),
             )
             for size in self.sizes[preset]
             for method in size.methods
