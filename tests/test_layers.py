@@ -17,8 +17,8 @@ FORBIDDEN = {
     "simulations": ("paper_figures",),
 }
 EXTRAS = (
-    "accelerate", "dask", "distributed", "joblib", "matplotlib", "pyarrow", "rich", "safetensors", "threadpoolctl",
-    "tokenizers", "transformers", "typer",
+    "accelerate", "dask", "distributed", "joblib", "matplotlib", "peft", "pyarrow", "rich", "safetensors",
+    "threadpoolctl", "tokenizers", "transformers", "typer",
 )  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def violations(root: Path) -> list[str]:
         for name in imported(path, module):
             if any(_inside(name, upper) for upper in FORBIDDEN[layer]):
                 found.append(f"{module} imports {name}")
-            if _inside(name, "transformers") and not _inside(module, "eeqs.llm.huggingface"):
+            adapter = _inside(name, "transformers") or _inside(name, "peft")
+            if adapter and not _inside(module, "eeqs.llm.huggingface"):
                 found.append(f"{module} imports {name}")
     return found
 
@@ -91,25 +92,30 @@ def test_planted_violations_are_caught(tmp_path, path, source, caught):
     assert bool(violations(tmp_path)) is caught
 
 
-BLOCKED = f"""
+LANGUAGE_MODELS = ("accelerate", "peft", "tokenizers", "transformers")
+BLOCKED = """
 import importlib.abc, sys
 
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {EXTRAS!r}:
+        if name.partition(".")[0] in {blocked!r}:
             raise ImportError(name + " is an optional extra")
 
 sys.meta_path.insert(0, Blocker())
 """
 
 
-def _run(code: str) -> subprocess.CompletedProcess[str]:
+def _run(code: str, blocked: tuple[str, ...] = EXTRAS) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 - our own interpreter and text
-        [sys.executable, "-c", BLOCKED + code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", BLOCKED.format(blocked=blocked) + code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
-@pytest.mark.parametrize("module", ["eeqs", "eeqs.marginal"])
+@pytest.mark.parametrize("module", ["eeqs", "eeqs.marginal", "eeqs.llm", "eeqs.llm.methods", "eeqs.llm.evaluation"])
 def test_package_imports_without_any_extra(module):
     estimate = "import eeqs; print(eeqs.estimate(eeqs.moments.mean('y'), {'y': [1.0, 2.0, 4.0]}).summary())"
     done = _run(f"import {module}; {estimate}")
@@ -122,3 +128,9 @@ def test_the_blocker_blocks(extra):
     done = _run(f"import {extra}")
     assert done.returncode != 0
     assert "is an optional extra" in done.stderr
+
+
+def test_studies_are_listed_without_the_libraries_of_language_models():
+    done = _run("from simulations.study import discover; print(*discover())", LANGUAGE_MODELS)
+    assert done.returncode == 0, done.stderr
+    assert "ood" in done.stdout.split()

@@ -10,9 +10,10 @@ from torch import Tensor
 from eeqs.marginal.draws import Draws
 from eeqs.marginal.laws import LatentLaw
 
-__all__ = ["row_latents"]
+__all__ = ["row_generator", "row_latents"]
 
 
+@torch.compiler.disable  # hashes and generators are no tensors to compile
 def row_latents(
     input_ids: Tensor,
     real: Tensor,
@@ -65,13 +66,14 @@ def row_latents(
     for row in range(len(tokens)):
         for segment in segments[row][kept[row]].unique().tolist():
             held = kept[row] & (segments[row] == segment)
-            generator = _generator(tokens[row][held], seed, step, input_ids.device)
+            generator = row_generator(tokens[row][held], seed, step, input_ids.device)
             z = draws.sample(int(held.sum()), dim, generator, law=law, dtype=dtype)
             latents[:, row, held.to(input_ids.device)] = z.flatten(1, -2).transpose(0, 1)
     return latents
 
 
-def _generator(tokens: Tensor, seed: int, step: int, device: torch.device) -> torch.Generator:
-    content = tokens.to(torch.int64).numpy().tobytes() + f"|{seed}|{step}".encode()
+def row_generator(tokens: Tensor, seed: int, step: int, device: torch.device) -> torch.Generator:
+    """Build the generator of the stream of a sequence, a function of (seed, step, its tokens), as in `row_latents`."""
+    content = tokens.to("cpu", torch.int64).numpy().tobytes() + f"|{seed}|{step}".encode()
     word = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
     return torch.Generator(device).manual_seed(word >> 1)

@@ -3,12 +3,14 @@ r"""A causal language model with a perturbed prefix, :math:`q(y_t \mid s) = E_z\
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from eeqs.llm.backend import Backend
 from eeqs.llm.latents import row_latents
+from eeqs.llm.positions import IGNORED, next_tokens, real_positions, visible_positions
 from eeqs.llm.surrogate import surrogate_sum
 from eeqs.marginal.draws import Draws, as_draws, iid
 from eeqs.marginal.protocols import Perturbation
@@ -16,8 +18,9 @@ from eeqs.marginal.scores import Score, cross_fitted
 
 __all__ = ["IGNORED", "PerturbedLM"]
 
-IGNORED = -100
-"""Label of a position that is not predicted, as everywhere in PyTorch."""
+# Positions of all draws whose logits prediction holds together, and that go through the layers in one pass: more of
+# them leave the caches of a CPU, and keep a GPU no busier.
+_LOGITS_AT_ONCE, _PASS = 512, 4096
 
 
 class PerturbedLM(nn.Module):
@@ -80,6 +83,7 @@ class PerturbedLM(nn.Module):
         """Number of tokens V."""
         return self.backend.vocab_size
 
+    @torch.compiler.disable(recursive=False)  # the perturbation and the layers, called from here, are compiled
     def loss(
         self,
         input_ids: Tensor,
@@ -115,19 +119,27 @@ class PerturbedLM(nn.Module):
         Raises
         ------
         ValueError
-            If shapes differ, or no token is predicted.
+            If shapes differ, a token is none of the model's, or no token is predicted.
         """
         score, draws = score or self.score, draws or self.draws
         score.check_draws(draws)
-        real = _real(input_ids, attention_mask)
-        targets = _targets(labels, real, segment_ids)
+        real = real_positions(input_ids, attention_mask, self.vocab_size)
+        targets = next_tokens(labels, real, segment_ids, self.vocab_size).flatten()
         z = self._latents(input_ids, real, draws, int(self.step), segment_ids)
         if self.training:
             self.step.add_(1)
-        hidden = self._hidden(input_ids, z, real, segment_ids)[:, :, :-1]
-        kept = targets != IGNORED
-        summed = surrogate_sum(self.backend.logits, hidden[:, kept], targets[kept], score, draws, chunk=self.chunk)
-        return summed / (kept.sum() if total is None else total)
+        hidden = self.hidden(input_ids, z, real, segment_ids).flatten(1, 2)
+        kept = (targets != IGNORED).nonzero()[:, 0]
+        summed = surrogate_sum(
+            self.backend.logits,
+            hidden.index_select(1, kept),
+            targets[kept],
+            score,
+            draws,
+            chunk=self.chunk,
+            weights=self._head_parameters(),
+        )
+        return summed / (len(kept) if total is None else total)
 
     @torch.no_grad()
     def log_probabilities(
@@ -138,6 +150,7 @@ class PerturbedLM(nn.Module):
         segment_ids: Tensor | None = None,
         draws: int | None = None,
         step: int = 0,
+        last: int = 0,
     ) -> Tensor:
         r"""Log of the mixture mean, :math:`\log \frac1M \sum_k p_k(v)`, at every position.
 
@@ -149,20 +162,23 @@ class PerturbedLM(nn.Module):
             M; ``inference_draws`` by default.
         step : int
             Another number gives other draws.
+        last : int
+            Evaluate this many positions at the end of the rows only; all by default.
 
         Returns
         -------
-        Tensor of shape (B, T, V)
+        Tensor of shape (B, T, V), or (B, last, V)
             float32 or better; position t predicts token t + 1.
         """
-        real = _real(input_ids, attention_mask)
+        real = real_positions(input_ids, attention_mask, self.vocab_size)
         design = iid(draws or self.inference_draws)
         # Offset, so that evaluation does not share its draws with a training batch.
         z = self._latents(input_ids, real, design, 2**40 + step, segment_ids)
         summed: Tensor | None = None
-        for one in z:  # one draw at a time: the logits of a whole batch are large
-            logits = self.backend.logits(self._hidden(input_ids, one[None], real, segment_ids)[0])
-            log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+        # Few draws at a time: the logits of a whole batch are large.
+        for some in z.split(max(1, _LOGITS_AT_ONCE // input_ids.numel())):
+            logits = self.backend.logits(self.hidden(input_ids, some, real, segment_ids)[:, :, -last:])
+            log_p = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1).logsumexp(dim=0)
             summed = log_p if summed is None else torch.logaddexp(summed, log_p)
         assert summed is not None  # noqa: S101 - a design has at least one draw
         return summed - math.log(len(design))
@@ -177,33 +193,68 @@ class PerturbedLM(nn.Module):
             law,
             seed=self.seed,
             step=step,
-            dtype=self._dtype(),
+            dtype=self.latent_dtype,
             segment_ids=segment_ids,
         )
 
-    def _dtype(self) -> torch.dtype:
+    @property
+    def latent_dtype(self) -> torch.dtype:
         """Precision of the perturbation: its parameters', or float32 where it has none."""
         found = next((p.dtype for p in self.perturbation.parameters()), torch.float32)  # type: ignore[attr-defined]
         return torch.promote_types(found, torch.float32)
 
-    def _hidden(self, input_ids: Tensor, z: Tensor, real: Tensor, segment_ids: Tensor | None) -> Tensor:
-        """Hidden states (K, B, T, h) of latents (K, B, T, q)."""
-        visible, positions = _visible(real, segment_ids)
+    def perturbed(self, embedded: Tensor, z: Tensor) -> Tensor:
+        """Perturbed embeddings (K, B, T, d) of embeddings (B, T, d) and latents (K, B, T, q), in the precision of z.
+
+        Noise of a small scale is lost in half precision, so autocast does not reach the perturbation.
+        """
+        with torch.autocast(embedded.device.type, enabled=False):
+            return self.perturbation(embedded.to(z.dtype), z).to(embedded.dtype)
+
+    def hidden(self, input_ids: Tensor, z: Tensor, real: Tensor, segment_ids: Tensor | None = None) -> Tensor:
+        """Hidden states (K, B, T, h) of tokens (B, T) and latents (K, B, T, q); ``real`` is False at padding."""
+        visible, positions = visible_positions(real, segment_ids)
         if visible is not None and getattr(self.perturbation, "sequence", False):
             raise ValueError(
                 f"{type(self.perturbation).__name__} reads all earlier positions, also padding and those of other "
                 "documents in the row; put one document in a row with padding on the right, or build it with "
                 "sequence=False."
             )
-        embedded = self.backend.embed(input_ids)
-        perturbed = self.perturbation(embedded.to(z.dtype), z).to(embedded.dtype)
-        copies = len(z)
-        states = self.backend.hidden(
-            perturbed.flatten(0, 1),
-            None if visible is None else visible.repeat(copies, 1, 1),
-            None if positions is None else positions.repeat(copies, 1),
-        )
-        return states.unflatten(0, (copies, -1))
+        perturbed = self.perturbed(self.backend.embed(input_ids), z)
+
+        def states(part: Tensor) -> Tensor:
+            copies = len(part)
+            found = self.backend.hidden(
+                part.flatten(0, 1),
+                None if visible is None else visible.repeat(copies, 1, 1),
+                None if positions is None else positions.repeat(copies, 1),
+            )
+            return found.unflatten(0, (copies, -1))
+
+        return torch.cat([states(part) for part in perturbed.split(max(1, _PASS // real.numel()))])
+
+    def _head_parameters(self) -> tuple[Tensor, ...] | None:
+        """Return what the logits of a hidden state depend on, where the back-end says."""
+        listed = getattr(self.backend, "head_parameters", None)
+        return None if listed is None else tuple(listed())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PerturbedLM:
+        """Move and convert as any module does, but leave the perturbation in float32 or better."""
+
+        def wide(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            narrow = moved.is_floating_point() and moved.dtype.itemsize < torch.float32.itemsize
+            return tensor.to(moved.device, torch.promote_types(tensor.dtype, torch.float32)) if narrow else moved
+
+        children = self._modules
+        try:
+            self._modules = {name: child for name, child in children.items() if name != "perturbation"}
+            super()._apply(fn, recurse)
+        finally:
+            self._modules = children
+        if recurse:
+            children["perturbation"]._apply(wide)  # type: ignore[union-attr]  # noqa: SLF001 - as torch does to children
+        return self
 
 
 def _check_parts(backend: Backend, perturbation: Perturbation) -> None:
@@ -215,56 +266,3 @@ def _check_parts(backend: Backend, perturbation: Perturbation) -> None:
             f"the embeddings have dimension {backend.dim}, the perturbation {perturbation.dim}; build the perturbation "
             f"with dim={backend.dim}."
         )
-
-
-def _real(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    if input_ids.ndim != 2 or input_ids.is_floating_point():
-        raise ValueError(f"input_ids are {input_ids.dtype} of shape {tuple(input_ids.shape)}; pass integers (B, T).")
-    if attention_mask is None:
-        return torch.ones_like(input_ids, dtype=torch.bool)
-    if attention_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, input_ids {tuple(input_ids.shape)}; they agree."
-        )
-    return attention_mask.bool()
-
-
-def _targets(labels: Tensor, real: Tensor, segment_ids: Tensor | None) -> Tensor:
-    """Next tokens (B, T - 1), `IGNORED` at padding and at the first token of a document."""
-    if labels.shape != real.shape:
-        raise ValueError(f"labels have shape {tuple(labels.shape)}, input_ids {tuple(real.shape)}; they agree.")
-    inside = real[:, 1:] & real[:, :-1]
-    if segment_ids is not None:
-        inside = inside & (segment_ids[:, 1:] == segment_ids[:, :-1])
-    targets = labels[:, 1:].masked_fill(~inside, IGNORED)
-    if not bool((targets != IGNORED).any()):
-        raise ValueError("no token is predicted: every label is ignored, or every document has one token only.")
-    return targets
-
-
-def _one_document(real: Tensor, segment_ids: Tensor | None) -> bool:
-    """Whether no row holds more than one document."""
-    if segment_ids is None:
-        return True
-    one_and_the_same = segment_ids == segment_ids.masked_fill(~real, -1).amax(dim=1, keepdim=True)
-    return bool((one_and_the_same | ~real).all())
-
-
-def _visible(real: Tensor, segment_ids: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Which positions see which, and their place in their document; None for both where plain causal order says all."""
-    padded_on_the_right = bool((real[:, :-1] | ~real[:, 1:]).all())
-    if padded_on_the_right and _one_document(real, segment_ids):
-        return None, None
-    length = real.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=real.device).tril()
-    visible = causal & real[:, None, :]
-    starts = real & ~torch.nn.functional.pad(real, (1, 0))[:, :-1]
-    if segment_ids is not None:
-        visible = visible & (segment_ids[:, :, None] == segment_ids[:, None, :])
-        changes = torch.nn.functional.pad(segment_ids[:, 1:] != segment_ids[:, :-1], (1, 0), value=True)
-        starts = starts | (changes & real)
-    # A padded position sees itself, for a row of the softmax needs an entry.
-    visible = visible | torch.eye(length, dtype=torch.bool, device=real.device)
-    index = torch.arange(length, device=real.device).expand_as(real)
-    origin = torch.where(starts, index, 0).cummax(dim=1).values
-    return visible, (index - origin).clamp(min=0)

@@ -6,14 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from transformers import GPT2Config, GPT2LMHeadModel
-
 from eeqs.llm.backend import Backend
 from eeqs.llm.corpus import Document, data_folder
-from eeqs.llm.huggingface.backend import HuggingFaceBackend
-from eeqs.llm.huggingface.llama2c import load_llama2c
-from eeqs.llm.tokenization import gpt2_tokenizer, llama2c_tokenizer
 from eeqs.llm.tokens import TextTokenizer, TokenisedDocument, tokenise
 
 __all__ = ["GPT2_SMALL", "STORIES", "Base"]
@@ -48,26 +42,33 @@ def _tokenised(base: Base, documents: tuple[Document, ...]) -> Sequence[Tokenise
     return tokenise(documents, base.tokenizer(), bos=base.bos, vocab_size=base.vocab_size)
 
 
+# The libraries of language models are imported where a model is built: listing studies does not take them.
 def _stories(_: int) -> Backend:
+    from eeqs.llm.huggingface.backend import HuggingFaceBackend
+    from eeqs.llm.huggingface.llama2c import load_llama2c
+
     return HuggingFaceBackend(load_llama2c(data_folder() / "stories260K" / "stories260K.bin"))
 
 
 def _stories_tokenizer() -> TextTokenizer:
+    from eeqs.llm.tokenization import llama2c_tokenizer
+
     return llama2c_tokenizer(data_folder() / "stories260K" / "tok512.bin")
 
 
-def _gpt2(seed: int) -> Backend:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # transformers draws initial weights from the global stream
-        # Noise comes from the methods: a dropout of the architecture would perturb all of them.
-        return HuggingFaceBackend(GPT2LMHeadModel(GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)))
+def _gpt2_small(seed: int) -> Backend:
+    from eeqs.llm.huggingface.gpt2 import random_gpt2
+
+    return random_gpt2(seed)
 
 
 def _gpt2_tokenizer() -> TextTokenizer:
+    from eeqs.llm.tokenization import gpt2_tokenizer
+
     return gpt2_tokenizer(data_folder() / "gpt2_bpe")
 
 
 STORIES = Base(_stories, _stories_tokenizer, bos=1, vocab_size=512)
 """The Llama of 260,000 parameters that was pretrained on short stories."""
-GPT2_SMALL = Base(_gpt2, _gpt2_tokenizer, bos=50256, vocab_size=50257)
+GPT2_SMALL = Base(_gpt2_small, _gpt2_tokenizer, bos=50256, vocab_size=50257)
 """A GPT-2 of 124 million parameters with random weights."""

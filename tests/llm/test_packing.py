@@ -178,7 +178,7 @@ def test_a_token_changes_nothing_in_another_document(place, change) -> None:
     altered[row, position] = (altered[row, position] + change) % VOCABULARY
     z = torch.randn(2, *rows.input_ids.shape, DIM, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     real = rows.attention_mask.bool()
-    before, after = (model._hidden(ids, z, real, rows.segment_ids) for ids in (rows.input_ids, altered))
+    before, after = (model.hidden(ids, z, real, rows.segment_ids) for ids in (rows.input_ids, altered))
     assert torch.equal(before[:, row, ~held], after[:, row, ~held])
     assert not torch.isclose(before[:, row, position], after[:, row, position]).all()
     assert torch.equal(before[:, row, held][:, :place], after[:, row, held][:, :place])
@@ -188,11 +188,11 @@ def test_noise_is_that_of_separate_documents_given_its_latents() -> None:
     model, documents = _model(noise=True), _random([12, 9, 7])
     rows = pack(documents, 30)
     z = torch.randn(2, *rows.input_ids.shape, DIM, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    packed = model._hidden(rows.input_ids, z, rows.attention_mask.bool(), rows.segment_ids)
+    packed = model.hidden(rows.input_ids, z, rows.attention_mask.bool(), rows.segment_ids)
     for index, document in enumerate(documents):
         held = rows.document[0] == index
         real = torch.ones(1, len(document.ids), dtype=torch.bool)
-        alone = model._hidden(document.ids[None], z[:, :, held], real, None)
+        alone = model.hidden(document.ids[None], z[:, :, held], real, None)
         torch.testing.assert_close(packed[:, :, held], alone, rtol=0, atol=1e-10)
 
 

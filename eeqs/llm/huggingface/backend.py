@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 
 __all__ = ["HuggingFaceBackend"]
 
@@ -59,6 +59,38 @@ class HuggingFaceBackend(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., h)."""
         return self.model.get_output_embeddings()(hidden) if self._linear_head else hidden
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters that `logits` depends on."""
+        return list(self.model.get_output_embeddings().parameters()) if self._linear_head else []
+
+    def empty_cache(self) -> Cache:
+        """Keys and values of no position yet."""
+        return DynamicCache(config=self.model.config.get_text_config())
+
+    def extend(self, embeddings: Tensor, cache: Cache, real: Tensor, position_ids: Tensor) -> Tensor:
+        """Logits (B, V) after the last of new positions, whose keys and values join the cache.
+
+        Parameters
+        ----------
+        embeddings : Tensor of shape (B, n, d)
+            Of the new positions.
+        cache : Cache
+            Of the T - n positions before.
+        real : Tensor of shape (B, T)
+            0 at padding, of all positions.
+        position_ids : Tensor of shape (B, n)
+        """
+        arguments = {
+            "inputs_embeds": embeddings,
+            "attention_mask": real,
+            "position_ids": position_ids,
+            "past_key_values": cache,
+            "use_cache": True,
+        }
+        if self._linear_head:
+            return self.logits(self.model.base_model(**arguments).last_hidden_state[:, -1])
+        return self.model(**arguments).logits[:, -1]
 
     @torch.no_grad()
     def _has_linear_head(self) -> bool:

@@ -2,59 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
+import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from eeqs.llm.huggingface.backend import HuggingFaceBackend
+from eeqs.llm.huggingface.config import PerturbedConfig
+from eeqs.llm.huggingface.generation import Continuation, FreshDraw, SharedLatents
 from eeqs.llm.perturbed import PerturbedLM
 from eeqs.llm.structure import describe, rebuild
-from eeqs.marginal import scores
-from eeqs.marginal.draws import Draws, antithetic, as_draws, iid, shifted_grid, sobol
+from eeqs.marginal.draws import Draws, as_draws
 from eeqs.marginal.protocols import Perturbation
 from eeqs.marginal.scores import Score, cross_fitted
 
-__all__ = ["PerturbedCausalLM", "PerturbedConfig", "perturb"]
-
-_DESIGNS = {"iid": iid, "antithetic": antithetic, "Sobol": sobol, "grid": shifted_grid}
-_SCORES = {name: found for name in scores.__all__ if isinstance(found := getattr(scores, name), Score)}
-
-
-class PerturbedConfig(PreTrainedConfig):
-    """Configuration of `PerturbedCausalLM`: that of the wrapped model, and how it is perturbed."""
-
-    model_type = "eeqs-perturbed"
-
-    def __init__(
-        self,
-        language_model: dict[str, Any] | None = None,
-        perturbation: dict[str, Any] | None = None,
-        score: str = "cross_fitted",
-        n_draws: int = 4,
-        groups: int = 4,
-        design: str = "iid",
-        inference_draws: int = 16,
-        latent_seed: int = 0,
-        chunk: int = 256,
-        **options: Any,
-    ) -> None:
-        self.language_model, self.perturbation = language_model or {}, perturbation or {}
-        self.score, self.inference_draws = score, inference_draws
-        self.n_draws, self.groups, self.design = n_draws, groups, design
-        self.latent_seed, self.chunk = latent_seed, chunk
-        options.setdefault("tie_word_embeddings", bool(self.language_model.get("tie_word_embeddings", False)))
-        super().__init__(**options)
-
-    def get_text_config(self, *_: Any, **__: Any) -> PreTrainedConfig:
-        """Return the configuration of the wrapped model, which knows sizes and special tokens."""
-        return self.base_config() if self.language_model else self
-
-    def base_config(self) -> PreTrainedConfig:
-        """Return the configuration of the wrapped model."""
-        stored = dict(self.language_model)
-        return AutoConfig.for_model(stored.pop("model_type"), **stored)
+__all__ = ["PerturbedCausalLM", "perturb"]
 
 
 class PerturbedCausalLM(PreTrainedModel, GenerationMixin):
@@ -62,6 +27,7 @@ class PerturbedCausalLM(PreTrainedModel, GenerationMixin):
 
     config_class = PerturbedConfig
     base_model_prefix = ""
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _keep_in_fp32_modules = ["perturbation"]  # noqa: RUF012 - read by transformers
     accepts_loss_kwargs = True
@@ -70,13 +36,15 @@ class PerturbedCausalLM(PreTrainedModel, GenerationMixin):
         self, config: PerturbedConfig, model: PreTrainedModel | None = None, perturbation: nn.Module | None = None
     ) -> None:
         super().__init__(config)
+        # Labels are shifted inside: Trainer then counts the tokens to predict without the first of every row.
+        self.loss_type = "ForCausalLM"
         inner = AutoModelForCausalLM.from_config(config.base_config()) if model is None else model
         drawn = rebuild(config.perturbation) if perturbation is None else perturbation
         self.perturbed = PerturbedLM(
             HuggingFaceBackend(inner),
             cast("Perturbation", drawn),  # checked there
-            _SCORES[config.score],
-            draws=_DESIGNS[config.design](config.n_draws, config.groups),
+            config.training_score(),
+            draws=config.training_draws(),
             inference_draws=config.inference_draws,
             seed=config.latent_seed,
             chunk=config.chunk,
@@ -87,6 +55,33 @@ class PerturbedCausalLM(PreTrainedModel, GenerationMixin):
         if inner.generation_config is not None:
             self.generation_config = inner.generation_config
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *inputs: Any, **options: Any) -> Any:
+        """Load what ``save_pretrained`` wrote, as any model of transformers.
+
+        Raises
+        ------
+        ValueError
+            A file of weights is damaged, or lacks some: nothing is left to chance numbers.
+        """
+        wanted = bool(options.pop("output_loading_info", False))
+        try:
+            loaded: Any = super().from_pretrained(
+                pretrained_model_name_or_path, *inputs, output_loading_info=True, **options
+            )
+        except SafetensorError as error:
+            raise ValueError(
+                f"the weights in {pretrained_model_name_or_path} are damaged ({error}); copy the folder again, or load "
+                "an earlier checkpoint."
+            ) from error
+        model, info = loaded
+        if info["missing_keys"]:
+            raise ValueError(
+                f"the weights in {pretrained_model_name_or_path} lack {', '.join(sorted(info['missing_keys']))}; the "
+                "file is of another model, or was cut short: copy the folder again, or load an earlier checkpoint."
+            )
+        return (model, info) if wanted else model
 
     @property
     def language_model(self) -> PreTrainedModel:
@@ -112,6 +107,8 @@ class PerturbedCausalLM(PreTrainedModel, GenerationMixin):
         *,
         segment_ids: Tensor | None = None,
         num_items_in_batch: float | Tensor | None = None,
+        logits_to_keep: int = 0,
+        latents: Continuation | None = None,
         **_: Any,
     ) -> CausalLMOutputWithPast:
         """Surrogate loss of labels, and outside training the log of the mixture mean as logits.
@@ -124,20 +121,92 @@ class PerturbedCausalLM(PreTrainedModel, GenerationMixin):
             Documents of rows that hold several.
         num_items_in_batch : float or Tensor, optional
             Predicted tokens of all micro-batches and processes of a step: what the summed loss is divided by.
+        logits_to_keep : int
+            Positions at the end of the rows to give logits of; all by default.
+        latents : Continuation, optional
+            What ``generate`` draws tokens from.
+
+        Raises
+        ------
+        FloatingPointError
+            The loss in training is not finite.
         """
+        if latents is not None:
+            return CausalLMOutputWithPast(logits=latents.next_token(input_ids, attention_mask)[:, None])
         loss = None
         if labels is not None:
             loss = self.perturbed.loss(
                 input_ids, labels, attention_mask=attention_mask, segment_ids=segment_ids, total=num_items_in_batch
             )
+            if self.training:
+                self._check_finite(loss.detach())
         logits = None
         if labels is None or not self.training:
-            logits = self.perturbed.log_probabilities(input_ids, attention_mask=attention_mask, segment_ids=segment_ids)
+            logits = self.perturbed.log_probabilities(
+                input_ids, attention_mask=attention_mask, segment_ids=segment_ids, last=logits_to_keep
+            )
         return CausalLMOutputWithPast(loss=loss, logits=logits)
 
+    @torch.compiler.disable  # looks at a number, which a graph cannot
+    def _check_finite(self, loss: Tensor) -> None:
+        if not bool(loss.isfinite()):
+            raise FloatingPointError(
+                f"the loss of training batch {int(self.perturbed.step)} is {float(loss):g}; lower the learning rate, "
+                "clip gradients, or train in bfloat16 or float32 rather than float16, from the last checkpoint."
+            )
+
+    def generate(  # type: ignore[override]
+        self, inputs: Tensor | None = None, generation_config: GenerationConfig | None = None, **options: Any
+    ) -> Any:
+        """Generate as any model of transformers; a sampled token is drawn given drawn latents.
+
+        Sampling draws latents, then the token given them, by the latent scheme of the model; temperature, top-k and
+        top-p then act on the law given the latents. Without sampling every token is chosen by the mixture mean over
+        ``inference_draws`` draws, which are a function of the model's seed and the tokens.
+
+        Parameters
+        ----------
+        inputs : Tensor of shape (B, T), optional
+            Prompts, padded on the left.
+        generation_config, **options
+            As in `transformers.GenerationMixin.generate`.
+
+        Raises
+        ------
+        ValueError
+            Beam search with shared latents.
+        """
+
+        def setting(name: str) -> Any:
+            stored = getattr(generation_config or self.generation_config, name, None)
+            return stored if options.get(name) is None else options[name]
+
+        sampling, shared = bool(setting("do_sample")), self.config.latent == "shared"
+        searching = (setting("num_beams") or 1) > 1
+        if searching and shared:
+            raise ValueError('beam search goes back to earlier positions; it needs a model with latent="fresh".')
+        generator = None
+        if sampling:
+            # From torch's own state, as the tokens: torch.manual_seed repeats a generation.
+            seed = int(torch.randint(2**62, ()))
+            generator = torch.Generator(self.device).manual_seed(seed)
+        if shared:
+            draws = 1 if sampling else self.config.inference_draws
+            options["latents"] = SharedLatents(self.perturbed, draws, generator)
+        elif generator is not None and not searching:
+            options["latents"] = FreshDraw(self.perturbed, generator)
+        # Keys and values are kept here or not at all.
+        options["use_cache"] = False
+        return super().generate(inputs, generation_config, **options)  # type: ignore[misc]
+
     def prepare_inputs_for_generation(self, input_ids: Tensor, *_: Any, **kwargs: Any) -> dict[str, Any]:
-        """Pass the whole prefix at every token: its latents are new each time."""
-        return {"input_ids": input_ids, "attention_mask": kwargs.get("attention_mask")}
+        """Pass the whole prefix at every token; shared latents know which part of it they have read."""
+        return {
+            "input_ids": input_ids,
+            "attention_mask": kwargs.get("attention_mask"),
+            "latents": kwargs.get("latents"),
+            "logits_to_keep": 1,
+        }
 
 
 def perturb(
@@ -145,12 +214,13 @@ def perturb(
     perturbation: nn.Module,
     score: Score = cross_fitted,
     n_draws: int | Draws = 4,
+    latent: Literal["fresh", "shared"] = "fresh",
     *,
     inference_draws: int = 16,
     seed: int = 0,
     chunk: int = 256,
 ) -> PerturbedCausalLM:
-    """Wrap a causal language model so that its embedded prefix is perturbed.
+    r"""Wrap a causal language model so that its embedded prefix is perturbed.
 
     Parameters
     ----------
@@ -162,19 +232,26 @@ def perturb(
         Surrogate loss to train by.
     n_draws : int or Draws
         Draws a position in training.
+    latent : {"fresh", "shared"}
+        Latents of a generation: new ones of the whole prefix for every token, or one a position kept along it; see
+        `eeqs.llm.huggingface.generation` for the two laws.
     inference_draws, seed, chunk
         See `eeqs.llm.PerturbedLM`.
 
     Returns
     -------
     PerturbedCausalLM
+
+    Notes
+    -----
+    Loss and logits do not depend on the latent scheme. Each of the K passes of a training batch has one latent a
+    position for its whole sequence, and the surrogate at t sees only the law of the K values
+    :math:`p(y_{t+1} \mid z_{1..t})` at that t, which is the same under both schemes. What differs is the joint law of
+    a sequence. The sum of the logits' log-probabilities of the tokens is the log-probability of the sequence under
+    fresh latents; under shared ones it is not, for then tokens depend on each other beyond the prefix.
     """
     design = as_draws(n_draws)
-    if design.name not in _DESIGNS or _SCORES.get(score.name) is not score:
-        raise ValueError(
-            f"{score.name} with {design}: a file names a score and a design of draws of eeqs.marginal; use one of "
-            f"{', '.join(_SCORES)} and {', '.join(_DESIGNS)}, or PerturbedLM for others."
-        )
+    PerturbedConfig.check_storable(score, design)
     config = PerturbedConfig(
         language_model=model.config.to_dict(),
         perturbation=describe(perturbation.float()),
@@ -183,6 +260,7 @@ def perturb(
         groups=design.groups,
         design=design.name,
         inference_draws=inference_draws,
+        latent=latent,
         latent_seed=seed,
         chunk=chunk,
     )

@@ -1,0 +1,61 @@
+"""Bits a byte of every method less those of plain training, by test set and regime."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from paper_figures.ood_results import KINDS, LABELS, REGIMES, kind, methods, present, text_differences
+from paper_figures.results import Results
+from paper_figures.style import WIDTH
+
+__all__ = ["STUDY", "draw"]
+
+STUDY = "ood"
+_FILL = {"updates": True, "compute": False}
+
+
+def draw(run: Results) -> Figure:
+    """One row of panels a regime, one column a test set."""
+    regimes = present(run, scan=False)
+    found = text_differences(run)
+    domains = list(dict.fromkeys(found["domain"]))
+    names = [name for name in methods(run.table) if name != "plain"]
+    figure = Figure(figsize=(WIDTH, 0.7 + len(regimes) * (0.5 + 0.17 * len(names))), layout="constrained")
+    axes = figure.subplots(len(regimes), len(domains), sharex="col", sharey=True, squeeze=False)
+    for row, regime in zip(axes, regimes, strict=True):
+        for axis, domain in zip(row, domains, strict=True):
+            _panel(axis, found[(found["regime"] == regime) & (found["domain"] == domain)], names)
+        row[0].set_ylabel(REGIMES.get(regime, regime))
+        row[0].set_yticks(range(len(names)), [LABELS[name] for name in names])
+        row[0].invert_yaxis()
+    for axis, domain in zip(axes[0], domains, strict=True):
+        axis.set_title(domain.replace(" ", "\n", 1))
+    figure.supxlabel("bits a byte less those of plain training", fontsize=8)
+    figure.legend(handles=_handles(), loc="outside lower center", ncol=3)
+    return figure
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
+    axis.axvline(0, color="black", linewidth=0.6)
+    for _, row in rows.iterrows():
+        filled = _FILL[row["budget"]]
+        colour, marker, _ = KINDS[kind(row["method"])]
+        place = names.index(row["method"]) + (-0.16 if filled else 0.16)
+        axis.plot([row["simultaneous_low"], row["simultaneous_high"]], [place, place], color=colour, linewidth=0.8)
+        face = colour if filled else "white"
+        axis.plot(row["estimate"], place, marker=marker, color=colour, markerfacecolor=face, markersize=2.8)
+    # Intervals of a method that went astray do not set the scale for the others.
+    spread = float(rows["estimate"].abs().quantile(0.9)) * 1.6
+    axis.set_xlim(-spread, spread)
+
+
+def _handles() -> list[Line2D]:
+    looks = [Line2D([], [], color=c, marker=m, linestyle="", label=label) for c, m, label in KINDS.values()]
+    budgets = {"equal updates": "black", "equal compute": "white"}
+    return looks + [
+        Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label)
+        for label, face in budgets.items()
+    ]

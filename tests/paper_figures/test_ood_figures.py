@@ -1,0 +1,82 @@
+"""Figures of the study ``ood`` from a fabricated table: every method, test set and regime is there."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from eeqs.llm.evaluation import DocumentScores
+from paper_figures.gallery import discover
+from paper_figures.ood_results import KINDS, LABELS, REGIMES, kind
+from paper_figures.results import Results
+from paper_figures.style import style
+from simulations.designs.ood_methods import METHODS
+from simulations.designs.ood_rows import EXACT, of_scores
+from simulations.studies.ood import STUDY
+from simulations.studies.ood_tuning import STUDY as TUNING
+from simulations.study import Preset
+
+FIGURES = discover("ood")
+
+
+def scores(rng: np.random.Generator, level: float) -> DocumentScores:
+    n = 5
+    bins = np.zeros((n, 15))
+    bins[:, 7] = 50
+    nats = -100 * np.log(2) * (level + rng.normal(0, 0.05, n))
+    right = rng.integers(1, 40, n).astype(float)
+    correct = np.zeros((n, 15))
+    correct[:, 7] = right
+    return DocumentScores(tuple("abcde"), nats, np.full(n, 50.0), np.full(n, 100.0), right, bins, correct, bins / 2)
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    rng = np.random.default_rng(0)
+    parts = []
+    for size in STUDY.sizes[Preset.CPU]:
+        for method in size.methods:
+            for replicate in range(2):
+                found = {d: scores(rng, 3.0 + i) for i, d in enumerate(size.regime.domains)}
+                for domain, one in found.items():
+                    if domain.endswith(EXACT):
+                        object.__setattr__(one, "n_tokens", np.full(5, 50.0))
+                rows = [row for budget in ("updates", "compute") for row in of_scores(budget, found)]
+                frame = pd.DataFrame(rows, columns=["parameter", "estimate", "se"])
+                parts.append(frame.assign(regime=size.regime.name, method=method, replicate=replicate))
+    return Results("ood", Preset.CPU, pd.concat(parts, ignore_index=True))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_are_labelled_and_methods_named(name: str, results: Results) -> None:
+    with style():
+        figure = FIGURES[name](results)
+    words = {text.get_text() for text in figure.findobj(Text)}
+    expected = {"ood_plane": ["plain", "split, isotropic"], "ood_scan": ["plain", "split, isotropic"]}
+    for label in expected.get(name, [LABELS[m] for m in METHODS if m != "plain"]):
+        assert label in words
+    assert any("bits a byte" in word or "exactly right" in word for word in words)
+
+
+def test_every_method_and_regime_has_a_name_and_a_look() -> None:
+    assert set(LABELS) == set(METHODS)
+    assert {kind(method) for method in METHODS} == set(KINDS)
+    assert {size.regime.name for sizes in STUDY.sizes.values() for size in sizes} <= set(REGIMES)
+
+
+def test_the_points_of_the_differences_are_all_drawn(results: Results) -> None:
+    with style():
+        figure = FIGURES["ood_differences"](results)
+    points = sum(len(line.get_xdata()) == 1 for axis in figure.axes for line in axis.get_lines())
+    assert points == 2 * 6 * 2 * (len(METHODS) - 1)
+
+
+def test_the_figure_of_the_tuning_shows_every_candidate() -> None:
+    cells = TUNING.cells(Preset.CPU)
+    table = pd.DataFrame([{**cell.parameters, "estimate": 2.0 + i / 50} for i, cell in enumerate(cells)])
+    with style():
+        figure = discover("ood_tuning")["ood_tuning"](Results("ood_tuning", Preset.CPU, table))
+    drawn = sum(
+        len(line.get_xdata()) for axis in figure.axes for line in axis.get_lines() if line.get_linestyle() == "-"
+    )
+    assert drawn == len(cells)
