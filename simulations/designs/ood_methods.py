@@ -28,11 +28,21 @@ from eeqs.llm.methods import (
 from eeqs.llm.methods.perturbations import Build
 from eeqs.marginal.scores import Score, cross_fitted, plug_in, single_draw
 
-__all__ = ["BASELINES", "LEARNED", "LEARNING_RATE", "LENGTH", "METHODS", "SCAN_METHODS", "OODMethod", "at"]
+__all__ = [
+    "BASELINES",
+    "LEARNED",
+    "LEARNING_RATE",
+    "LENGTH",
+    "MAIN_METHODS",
+    "METHODS",
+    "SCAN_METHODS",
+    "OODMethod",
+    "at",
+]
 
 LENGTH = 256
 """Tokens a row."""
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 1e-3
 """Of the kernel, for all methods: what plain training chose."""
 PHI_RATE = 5.0
 """Learning rate of the perturbation over the kernel's: the logarithm of a scale moves by about it an update."""
@@ -88,15 +98,15 @@ _START = 0.3
 
 BASELINES: dict[str, OODMethod] = {
     "plain": OODMethod(lambda _, __: plain(), (1e-3, 2e-3, 4e-3), LEARNING_RATE, "learning rate"),
-    "neftune": OODMethod(lambda value, _: neftune(value, length=LENGTH), (5.0, 15.0, 45.0), 15.0, "alpha"),
-    "fixed_gaussian": OODMethod(lambda value, m: fixed_gaussian(value, inference_draws=m), _SCALES, 0.6, "scale"),
-    "token_dropout": OODMethod(lambda value, _: token_dropout(value), (0.05, 0.1, 0.2), 0.1, "rate"),
+    "neftune": OODMethod(lambda value, _: neftune(value, length=LENGTH), (5.0, 15.0, 45.0), 5.0, "alpha"),
+    "fixed_gaussian": OODMethod(lambda value, m: fixed_gaussian(value, inference_draws=m), _SCALES, 0.3, "scale"),
+    "token_dropout": OODMethod(lambda value, _: token_dropout(value), (0.05, 0.1, 0.2), 0.05, "rate"),
     "semantic_neighbour": OODMethod(
-        lambda value, m: semantic_neighbour(value, inference_draws=m), (0.05, 0.1, 0.2), 0.1, "rate"
+        lambda value, m: semantic_neighbour(value, inference_draws=m), (0.05, 0.1, 0.2), 0.05, "rate"
     ),
     "eda": OODMethod(_eda, (0.02, 0.05, 0.1), 0.05, "alpha"),
     "taia": OODMethod(lambda _, __: taia(), (), 0.0, ""),
-    "in_sample_single_draw": OODMethod(partial(_joint, single_draw, 1), _SCALES, 0.6, "initial scale"),
+    "in_sample_single_draw": OODMethod(partial(_joint, single_draw, 1), _SCALES, 0.3, "initial scale"),
     "in_sample_plug_in": OODMethod(partial(_joint, plug_in, 2), (), _START, "initial scale", 2),
     "in_sample_cross_fitted": OODMethod(partial(_joint, cross_fitted, 2), (), _START, "initial scale", 2),
 }
@@ -107,7 +117,9 @@ LEARNED: dict[str, OODMethod] = {
     for build in (isotropic, diagonal, contextual, low_rank, hull, flow)
 }
 METHODS = BASELINES | LEARNED
-SCAN_METHODS = ("plain", "fixed_gaussian", "token_dropout", "in_sample_cross_fitted", "split_isotropic")
+SCAN_METHODS = ("plain", "fixed_gaussian", "in_sample_cross_fitted", "split_isotropic")
+MAIN_METHODS = ("plain", "neftune", "fixed_gaussian", "in_sample_cross_fitted", "split_isotropic", "split_diagonal")
+"""Those of regimes that are too dear for all."""
 
 
 def at(name: str, inference_draws: int, value: float | None = None) -> Method:

@@ -47,7 +47,7 @@ class Size:
     settings: Settings
     updates: int
     passes: int
-    inference_draws: int = 8
+    inference_draws: int = 6
 
 
 def trained(size: Size, method: Method, seed: int, device: str) -> list[tuple[str, float, float]]:

@@ -76,7 +76,6 @@ def test_the_figure_of_the_tuning_shows_every_candidate() -> None:
     table = pd.DataFrame([{**cell.parameters, "estimate": 2.0 + i / 50} for i, cell in enumerate(cells)])
     with style():
         figure = discover("ood_tuning")["ood_tuning"](Results("ood_tuning", Preset.CPU, table))
-    drawn = sum(
-        len(line.get_xdata()) for axis in figure.axes for line in axis.get_lines() if line.get_linestyle() == "-"
-    )
+    lines = [line for axis in figure.axes for line in axis.get_lines() if line.get_linestyle() == "-"]
+    drawn = sum(len(line.get_xdata()) for line in lines)
     assert drawn == len(cells)
