@@ -6,12 +6,13 @@ import pytest
 from matplotlib.text import Text
 
 from eeqs.llm.evaluation import DocumentScores
-from paper_figures.gallery import discover
+from paper_figures.gallery import discover, discover_tables
 from paper_figures.ood_results import KINDS, LABELS, REGIMES, kind
 from paper_figures.results import Results
 from paper_figures.style import style
 from simulations.designs.ood_methods import METHODS
-from simulations.designs.ood_rows import EXACT, of_scores
+from simulations.designs.ood_rows import EXACT, of_scores, scores_of
+from simulations.designs.ood_training import BUDGETS
 from simulations.studies.ood import STUDY
 from simulations.studies.ood_tuning import STUDY as TUNING
 from simulations.study import Preset
@@ -41,7 +42,8 @@ def results() -> Results:
                 for domain, one in found.items():
                     if domain.endswith(EXACT):
                         object.__setattr__(one, "n_tokens", np.full(5, 50.0))
-                rows = [row for budget in ("updates", "compute") for row in of_scores(budget, found)]
+                rows = [row for budget in BUDGETS for row in of_scores(budget, found)]
+                rows += [(f"{b}|{name}", 1.0, np.nan) for b in BUDGETS for name in ("noise", "update", "passes")]
                 frame = pd.DataFrame(rows, columns=["parameter", "estimate", "se"])
                 parts.append(frame.assign(regime=size.regime.name, method=method, replicate=replicate))
     return Results("ood", Preset.CPU, pd.concat(parts, ignore_index=True))
@@ -68,14 +70,26 @@ def test_the_points_of_the_differences_are_all_drawn(results: Results) -> None:
     with style():
         figure = FIGURES["ood_differences"](results)
     points = sum(len(line.get_xdata()) == 1 for axis in figure.axes for line in axis.get_lines())
-    assert points == 2 * 6 * 2 * (len(METHODS) - 1)
+    texts = [size for size in STUDY.sizes[Preset.CPU] if "scan" not in size.regime.name]
+    assert points == len(BUDGETS) * sum(len(size.regime.domains) * (len(size.methods) - 1) for size in texts)
+
+
+def test_the_table_has_every_method_and_its_standard_errors(results: Results) -> None:
+    table = discover_tables("ood")["ood_bits"](results)
+    texts = [size for size in STUDY.sizes[Preset.CPU] if "scan" not in size.regime.name]
+    assert len(table) == 2 * sum(len(size.methods) for size in texts)
+    row = table[(table["method"] == "plain") & (table["equal"] == "updates")].iloc[0]
+    scores = scores_of(results.rows(regime="little_text"), "updates")["plain"]["stories"]
+    value, error = row["stories"].rstrip(")").split(" (")
+    assert float(value) == pytest.approx(np.mean([one.bits_per_byte for one in scores]), abs=1e-3)
+    assert 0 < float(error) < 0.2
 
 
 def test_the_figure_of_the_tuning_shows_every_candidate() -> None:
     cells = TUNING.cells(Preset.CPU)
     table = pd.DataFrame([{**cell.parameters, "estimate": 2.0 + i / 50} for i, cell in enumerate(cells)])
     with style():
-        figure = discover("ood_tuning")["ood_tuning"](Results("ood_tuning", Preset.CPU, table))
+        figure = discover("ood_tuning")["ood_tuning_candidates"](Results("ood_tuning", Preset.CPU, table))
     lines = [line for axis in figure.axes for line in axis.get_lines() if line.get_linestyle() == "-"]
     drawn = sum(len(line.get_xdata()) for line in lines)
     assert drawn == len(cells)
