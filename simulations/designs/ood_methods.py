@@ -36,6 +36,7 @@ __all__ = [
     "MAIN_METHODS",
     "METHODS",
     "SCAN_METHODS",
+    "TWO_CORES",
     "OODMethod",
     "at",
 ]
@@ -118,8 +119,10 @@ LEARNED: dict[str, OODMethod] = {
 }
 METHODS = BASELINES | LEARNED
 SCAN_METHODS = ("plain", "fixed_gaussian", "in_sample_cross_fitted", "split_isotropic")
-MAIN_METHODS = ("plain", "neftune", "fixed_gaussian", "in_sample_cross_fitted", "split_isotropic", "split_diagonal")
-"""Those of regimes that are too dear for all."""
+MAIN_METHODS = ("plain", "neftune", "fixed_gaussian", "in_sample_cross_fitted", "split_isotropic")
+"""Those of regimes that are too dear for more on two cores."""
+TWO_CORES = tuple(name for name in METHODS if name not in ("split_low_rank", "split_flow"))
+"""Those of little text on two cores."""
 
 
 def at(name: str, inference_draws: int, value: float | None = None) -> Method:

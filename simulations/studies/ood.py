@@ -11,7 +11,7 @@ from numpy.random import SeedSequence
 from eeqs.llm.training import Settings
 from simulations.claims import ood as claims
 from simulations.designs.ood_bases import GPT2_SMALL, STORIES
-from simulations.designs.ood_methods import LEARNING_RATE, MAIN_METHODS, METHODS, SCAN_METHODS, at
+from simulations.designs.ood_methods import LEARNING_RATE, MAIN_METHODS, METHODS, SCAN_METHODS, TWO_CORES, at
 from simulations.designs.ood_regime import Regime
 from simulations.designs.ood_rows import single_documents
 from simulations.designs.ood_scan import ScanRegime
@@ -45,8 +45,8 @@ def _scan(name: str, split: str, seeds: int, updates: int) -> Size:
 def _presets() -> dict[Preset, tuple[Size, ...]]:
     return {
         Preset.CPU: (
-            _text(TextRegime("little_text", STORIES, 120_000), _TEXT, 3, 250),
-            _text(TextRegime("all_text", STORIES, None), _TEXT, 3, 150, MAIN_METHODS),
+            _text(TextRegime("little_text", STORIES, 120_000), _TEXT, 3, 250, TWO_CORES),
+            _text(TextRegime("all_text", STORIES, None), _TEXT, 3, 120, MAIN_METHODS),
             _scan("scan_length", "length", 3, 250),
             _scan("scan_jump", "addprim_jump", 3, 250),
         ),
