@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from eeqs.engine.derivative import directional, surrogate_gradient, surrogate_jacobian
+from eeqs.engine.elementary import Elementary
 from eeqs.engine.errors import PsiError
 from eeqs.engine.linear_index import Indices, LinearIndex
 
@@ -131,7 +132,8 @@ def from_loss(
     """
 
     def psi(theta: Tensor, data: Any) -> Tensor:
-        return -directional(lambda b: loss(b, data), theta)[1].movedim(0, -1)
+        with Elementary():
+            return -directional(lambda b: loss(b, data), theta)[1].movedim(0, -1)
 
     return EstimatingFunction(psi, names, columns)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+from eeqs.engine.elementary import layer_norm
 
 __all__ = ["twice_differentiable"]
 
@@ -49,26 +51,12 @@ def _double(value: Any) -> Any:
     return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
 
 
-def _layer_norm(
-    input: Tensor,  # noqa: A002 - the name of the function it stands for
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Tensor:
-    axes = tuple(range(-len(tuple(normalized_shape)), 0))
-    centred = input - input.mean(dim=axes, keepdim=True)
-    result = centred * torch.rsqrt(centred.square().mean(dim=axes, keepdim=True) + eps)
-    result = result if weight is None else result * weight
-    return result if bias is None else result + bias
-
-
 def _silu(input: Tensor, inplace: bool = False) -> Tensor:  # noqa: A002, ARG001 - the arguments of the function
     return input * torch.sigmoid(input)
 
 
 _CASTS = (Tensor.to, Tensor.float, Tensor.half, Tensor.bfloat16)
 _ELEMENTARY: dict[Callable[..., Any], Callable[..., Any]] = {
-    functional.layer_norm: _layer_norm,
+    functional.layer_norm: layer_norm,
     functional.silu: _silu,
 }

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.derivative import directional
+from eeqs.engine.elementary import Elementary
 from eeqs.engine.door import as_problem
 from eeqs.engine.errors import SolverError, Status
 from eeqs.engine.linalg import pseudo_inverse
@@ -110,7 +111,8 @@ def _variance_score(model: Marginal, m: int) -> NullScore:
             read = entries(model, exact(1), 1, x, y, z, torch.cat([scale, theta]))
             return take_response(read, index)
 
-        slope, curvature = directional(lambda scale: directional(log_p, scale)[1], theta.new_zeros(m))
+        with Elementary():
+            slope, curvature = directional(lambda scale: directional(log_p, scale)[1], theta.new_zeros(m))
         own = torch.arange(m, device=x.device)
         # The second derivative of p over p, from those of log p: (2q, n) for every scale.
         return (curvature[own, own] + slope.square()).mean(dim=1).mT / 2
