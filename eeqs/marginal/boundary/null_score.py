@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from eeqs.engine.derivative import directional
-from eeqs.engine.elementary import Elementary
 from eeqs.engine.door import as_problem
+from eeqs.engine.elementary import Elementary
 from eeqs.engine.errors import SolverError, Status
 from eeqs.engine.linalg import pseudo_inverse
 from eeqs.engine.psi import EstimatingFunction
