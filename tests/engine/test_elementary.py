@@ -45,7 +45,8 @@ def test_the_bread_is_the_difference_quotient_of_psi(name: str) -> None:
     found = bread(psi, THETA, {"x": X})
     steps = torch.full_like(THETA, 1e-5)
     reference = central_difference(lambda t: psi(t, {"x": X}).mean(dim=0), THETA, steps)
-    torch.testing.assert_close(found, reference, rtol=1e-6, atol=1e-8)
+    # A step of 1e-5 leaves an error of its square times the third derivative.
+    torch.testing.assert_close(found, reference, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found, found.mT, rtol=1e-9, atol=1e-10)
 
 
