@@ -189,6 +189,27 @@ def test_going_on_is_the_same_as_going_at_once(tmp_path: Path) -> None:
     _assert_same(model, resumed_model)
 
 
+class _Dropping(ToyTransformer):
+    """A back-end with dropout, which draws from the global stream."""
+
+    def hidden(self, *arguments: torch.Tensor | None, **_: object) -> torch.Tensor:
+        return torch.nn.functional.dropout(super().hidden(*arguments), 0.3, self.training)  # type: ignore[arg-type]
+
+
+def test_dropout_of_a_back_end_resumes_too_and_leaves_the_global_stream_alone(tmp_path: Path) -> None:
+    models = []
+    for directory, stops in ((None, (10,)), (tmp_path, (5,)), (tmp_path, (10,))):
+        torch.manual_seed(len(models))
+        model = plain().model(_Dropping(257, 8, 1, 2, 24, generator=torch.Generator().manual_seed(0)), 0)
+        before = torch.get_rng_state()
+        run = training_run(model, plain(), TEXT, VALIDATION, SETTINGS, directory)
+        for updates in stops:
+            run.advance(updates)
+        assert torch.equal(torch.get_rng_state(), before)
+        models.append(model)
+    _assert_same(models[0], models[2])
+
+
 def _assert_same(one: PerturbedLM, other: PerturbedLM) -> None:
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b), name

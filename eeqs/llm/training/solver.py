@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -80,10 +82,11 @@ class Solver:
         """
         loss, self.tokens = 0.0, 0
         gradients: list[Tensor] | None = None
-        for term in self.terms:
+        for number, term in enumerate(self.terms):
             batch = next(term.stream)
             self.tokens += int(batch["attention_mask"].sum())
-            value, found = self._gradient(term.model, batch)
+            with _stream_of(self.parameters[0].device, (self._settings.seed, update, number)):
+                value, found = self._gradient(term.model, batch)
             loss += value / len(self.terms)
             gradients = found if gradients is None else [a + b for a, b in zip(gradients, found, strict=True)]
         assert gradients is not None  # noqa: S101 - there is a term
@@ -133,6 +136,15 @@ class Solver:
                 if gradient is not None:
                     added.add_(gradient)
         return value, sums
+
+
+@contextmanager
+def _stream_of(device: torch.device, key: tuple[int, ...]) -> Iterator[None]:
+    """Make what a back-end draws by itself, as for dropout, a function of a key; a resumed run then repeats it."""
+    word = int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "little")
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(word)
+        yield
 
 
 def _trainable(model: PerturbedLM, prefix: str) -> list[nn.Parameter]:
