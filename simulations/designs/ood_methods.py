@@ -99,7 +99,7 @@ _START = 0.3
 
 BASELINES: dict[str, OODMethod] = {
     "plain": OODMethod(lambda _, __: plain(), (1e-3, 2e-3, 4e-3), LEARNING_RATE, "learning rate"),
-    "neftune": OODMethod(lambda value, _: neftune(value, length=LENGTH), (5.0, 15.0, 45.0), 5.0, "alpha"),
+    "neftune": OODMethod(lambda value, _: neftune(value, length=LENGTH), (5.0, 15.0, 45.0), 15.0, "alpha"),
     "fixed_gaussian": OODMethod(lambda value, m: fixed_gaussian(value, inference_draws=m), _SCALES, 0.3, "scale"),
     "token_dropout": OODMethod(lambda value, _: token_dropout(value), (0.05, 0.1, 0.2), 0.05, "rate"),
     "semantic_neighbour": OODMethod(
@@ -107,7 +107,7 @@ BASELINES: dict[str, OODMethod] = {
     ),
     "eda": OODMethod(_eda, (0.02, 0.05, 0.1), 0.05, "alpha"),
     "taia": OODMethod(lambda _, __: taia(), (), 0.0, ""),
-    "in_sample_single_draw": OODMethod(partial(_joint, single_draw, 1), _SCALES, 0.3, "initial scale"),
+    "in_sample_single_draw": OODMethod(partial(_joint, single_draw, 1), _SCALES, 0.6, "initial scale"),
     "in_sample_plug_in": OODMethod(partial(_joint, plug_in, 2), (), _START, "initial scale", 2),
     "in_sample_cross_fitted": OODMethod(partial(_joint, cross_fitted, 2), (), _START, "initial scale", 2),
 }
