@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import SETTINGS, TEXT, VALIDATION, backend
+from test_training_run import SETTINGS, TEXT, VALIDATION, backend
 
 from eeqs.llm.evaluation import score_documents
 from eeqs.llm.methods import hull, split_sample

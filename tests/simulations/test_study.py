@@ -7,7 +7,7 @@ import pytest
 from toy_studies.exponential import Exponential
 
 import simulations.studies
-from simulations.study import Cell, check_cells, discover
+from simulations.study import Cell, check_cells, discover, presets
 
 
 def test_key_is_readable_and_stream_defaults_to_it() -> None:
@@ -66,7 +66,8 @@ def test_every_module_of_the_folder_is_a_study() -> None:
     for name, study in discover().items():
         assert study.name == name
         assert study.summary
-        for preset in ("quick", "full"):
+        assert presets(study)
+        for preset in presets(study):
             check_cells(name, study.cells(preset))
 
 

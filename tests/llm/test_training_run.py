@@ -219,7 +219,7 @@ _KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_training import make
+from test_training_run import make
 torch = __import__("torch"); torch.set_num_threads(1)
 model, run = make(directory=Path(sys.argv[1]))
 run._report = lambda record: time.sleep(0.02)
