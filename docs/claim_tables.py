@@ -28,6 +28,16 @@ def everything() -> Styler:
     return _coloured(pd.read_csv(RESULTS / "verdicts.csv").drop(columns=["study", "minutes"]))
 
 
+def table(study: str, name: str, **levels: object) -> Styler:
+    """Rows of a table of the paper that have the given levels, without those columns."""
+    rows = _table(study, name)
+    for column, level in levels.items():
+        rows = rows[rows[column] == level]
+    if rows.empty:
+        raise ValueError(f"{name} of {study} has no rows with {levels}.")
+    return rows.drop(columns=list(levels)).style.format(precision=2).hide(axis="index")
+
+
 def _table(study: str, name: str) -> pd.DataFrame:
     path = RESULTS / study / f"{name}.csv"
     if not path.is_file():
