@@ -35,7 +35,7 @@ def _started(directory: Path, workers: int, pause: float = 0.05) -> Iterator[sub
     log = directory.with_suffix(".log").open("w")
     command, root = _command(directory, workers), HERE.parents[1]
     process = subprocess.Popen(  # noqa: S603 - fixed arguments, no shell
-        command, cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True
+        command, cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=_heed_interrupts
     )
     try:
         yield process
@@ -44,6 +44,11 @@ def _started(directory: Path, workers: int, pause: float = 0.05) -> Iterator[sub
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         log.close()
+
+
+def _heed_interrupts() -> None:
+    """A shell that starts tests in the background has them, and all they start, ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _log(directory: Path) -> str:
