@@ -34,8 +34,14 @@ def _started(directory: Path, workers: int, pause: float = 0.05) -> Iterator[sub
     environment = os.environ | {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", "TOY_PAUSE": str(pause)}
     log = directory.with_suffix(".log").open("w")
     command, root = _command(directory, workers), HERE.parents[1]
-    process = subprocess.Popen(  # noqa: S603, PLW1509 - fixed arguments, no shell; this process has no threads
-        command, cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=_heed_interrupts
+    process = subprocess.Popen(  # noqa: S603 - fixed arguments, no shell
+        command,
+        cwd=root,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 - this process has no threads
     )
     try:
         yield process
