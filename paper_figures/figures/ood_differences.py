@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from paper_figures.ood_results import KINDS, LABELS, REGIMES, kind, methods, present, text_differences
 from paper_figures.results import Results
 from paper_figures.style import WIDTH
+from simulations.designs.ood_text import DOMAINS
 
 __all__ = ["STUDY", "draw"]
 
@@ -21,7 +22,7 @@ def draw(run: Results) -> Figure:
     """One row of panels a regime, one column a test set."""
     regimes = present(run, scan=False)
     found = text_differences(run)
-    domains = list(dict.fromkeys(found["domain"]))
+    domains = [domain.name for domain in DOMAINS if domain.name in set(found["domain"])]
     names = [name for name in methods(run.table) if name != "plain"]
     figure = Figure(figsize=(WIDTH, 0.7 + len(regimes) * (0.5 + 0.17 * len(names))), layout="constrained")
     axes = figure.subplots(len(regimes), len(domains), sharex="col", sharey=True, squeeze=False)
@@ -34,7 +35,7 @@ def draw(run: Results) -> Figure:
     for axis, domain in zip(axes[0], domains, strict=True):
         axis.set_title(domain.replace(" ", "\n", 1))
     figure.supxlabel("bits a byte less those of plain training", fontsize=8)
-    figure.legend(handles=_handles(), loc="outside lower center", ncol=3)
+    figure.legend(handles=_handles(), loc="outside upper center", ncol=3)
     return figure
 
 

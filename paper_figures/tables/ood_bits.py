@@ -9,6 +9,7 @@ from eeqs.llm.evaluation.ratio_measures import bits_per_byte
 from paper_figures.ood_results import LABELS, REGIMES, methods, present
 from paper_figures.results import Results
 from simulations.designs.ood_rows import scores_of
+from simulations.designs.ood_text import DOMAINS
 from simulations.designs.ood_training import BUDGETS
 
 __all__ = ["STUDY", "make"]
@@ -27,6 +28,7 @@ def make(run: Results) -> pd.DataFrame:
             scores = scores_of(table, budget)
             for method in methods(table):
                 found = evaluate_over_seeds(scores[method], (bits_per_byte,))
+                found = found.set_index("domain", drop=False).loc[[domain.name for domain in DOMAINS]]
                 cells = {row["domain"]: f"{row['estimate']:.3f} ({row['se']:.3f})" for _, row in found.iterrows()}
                 head = {"regime": REGIMES.get(regime, regime), "equal": budget, "method": LABELS[method]}
                 last = course.loc[method, [f"{budget}|{name}" for name in _COURSE]].to_numpy(dtype=float).round(2)
