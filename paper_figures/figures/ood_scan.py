@@ -18,6 +18,10 @@ def draw(run: Results) -> Figure:
     """One row a split; left the held-out commands, right the test."""
     regimes = present(run, scan=True)
     figure = Figure(figsize=(WIDTH, 1.9 * len(regimes)), layout="constrained")
+    if not regimes:
+        figure.set_size_inches(WIDTH, 0.5)
+        figure.text(0.5, 0.5, "this run has no regime of SCAN: no share of answers that are exactly right", ha="center")
+        return figure
     axes = figure.subplots(len(regimes), 2, sharex=True, sharey=True, squeeze=False)
     for row, regime in zip(axes, regimes, strict=True):
         _row(row, run, regime)

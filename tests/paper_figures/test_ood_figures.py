@@ -93,3 +93,10 @@ def test_the_figure_of_the_tuning_shows_every_candidate() -> None:
     lines = [line for axis in figure.axes for line in axis.get_lines() if line.get_linestyle() == "-"]
     drawn = sum(len(line.get_xdata()) for line in lines)
     assert drawn == len(cells)
+
+
+def test_a_run_without_scan_says_so(results: Results) -> None:
+    text = Results("ood", Preset.CPU, results.rows(regime="little_text"))
+    with style():
+        figure = FIGURES["ood_scan"](text)
+    assert "no regime of SCAN" in figure.texts[0].get_text()
