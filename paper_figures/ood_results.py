@@ -6,7 +6,7 @@ import pandas as pd
 
 from paper_figures.results import Results
 from simulations.claims.ood import differences
-from simulations.designs.ood_methods import BASELINES, LEARNED
+from simulations.designs.ood_methods import LEARNED, METHODS
 from simulations.designs.ood_rows import EXACT
 
 __all__ = ["KINDS", "LABELS", "REGIMES", "exact", "kind", "methods", "present", "text_differences"]
@@ -15,6 +15,7 @@ LABELS = {
     "plain": "plain",
     "neftune": "NEFTune",
     "fixed_gaussian": "fixed Gaussian, tuned",
+    "fixed_gaussian_wide": "fixed Gaussian, learned size",
     "token_dropout": "token dropout",
     "semantic_neighbour": "semantic neighbour",
     "eda": "EDA",
@@ -37,6 +38,7 @@ KINDS = {
 """Colour, marker and label."""
 REGIMES = {
     "little_text": "120 kB of text",
+    "little_text_more_seeds": "120 kB of text",
     "all_text": "all text",
     "gpt2_little_text": "GPT-2 small, 120 kB of text",
     "gpt2_all_text": "GPT-2 small, all text",
@@ -57,7 +59,7 @@ def kind(method: str) -> str:
 def methods(table: pd.DataFrame) -> list[str]:
     """Methods of a table, in the order of the study."""
     found = set(table["method"])
-    return [name for name in [*BASELINES, *LEARNED] if name in found]
+    return [name for name in METHODS if name in found]
 
 
 def present(run: Results, *, scan: bool) -> list[str]:

@@ -30,11 +30,14 @@ from eeqs.marginal.scores import Score, cross_fitted, plug_in, single_draw
 
 __all__ = [
     "BASELINES",
+    "COMPARED",
+    "CONTROLS",
     "LEARNED",
     "LEARNING_RATE",
     "LENGTH",
     "MAIN_METHODS",
     "METHODS",
+    "REPEATED_METHODS",
     "SCAN_METHODS",
     "TWO_CORES",
     "OODMethod",
@@ -117,12 +120,20 @@ LEARNED: dict[str, OODMethod] = {
     )
     for build in (isotropic, diagonal, contextual, low_rank, hull, flow)
 }
-METHODS = BASELINES | LEARNED
+COMPARED = (*BASELINES, *LEARNED)
+"""Those that the experiment compares."""
+CONTROLS: dict[str, OODMethod] = {
+    "fixed_gaussian_wide": OODMethod(lambda value, m: fixed_gaussian(value, inference_draws=m), (), 0.66, "scale")
+}
+"""Fixed noise of the size to which isotropic noise of a split sample grew: what learning adds beside the size."""
+METHODS = BASELINES | CONTROLS | LEARNED
 SCAN_METHODS = ("plain", "fixed_gaussian", "in_sample_cross_fitted", "split_isotropic")
 MAIN_METHODS = ("plain", "neftune", "fixed_gaussian", "in_sample_cross_fitted", "split_isotropic")
 """Those of regimes that are too dear for more on two cores."""
-TWO_CORES = tuple(name for name in METHODS if name not in ("split_low_rank", "split_flow"))
+TWO_CORES = tuple(name for name in COMPARED if name not in ("split_low_rank", "split_flow"))
 """Those of little text on two cores."""
+REPEATED_METHODS = ("plain", "neftune", "fixed_gaussian", *CONTROLS, "split_isotropic", "split_diagonal")
+"""Those that are compared once more, with more training seeds."""
 
 
 def at(name: str, inference_draws: int, value: float | None = None) -> Method:

@@ -11,7 +11,7 @@ from numpy.random import SeedSequence
 from eeqs.llm.training import Settings
 from simulations.claims import ood as claims
 from simulations.designs.ood_bases import GPT2_SMALL, STORIES
-from simulations.designs.ood_methods import LEARNING_RATE, MAIN_METHODS, METHODS, SCAN_METHODS, TWO_CORES, at
+from simulations.designs.ood_methods import COMPARED, LEARNING_RATE, MAIN_METHODS, METHODS, SCAN_METHODS, TWO_CORES, at
 from simulations.designs.ood_regime import Regime
 from simulations.designs.ood_rows import single_documents
 from simulations.designs.ood_scan import ScanRegime
@@ -32,9 +32,7 @@ COMPUTE = 4
 """Passes an update that equal compute allows: those of a split sample with one kernel and two draws, then a kernel."""
 
 
-def _text(
-    regime: Regime, settings: Settings, seeds: int, updates: int, methods: Sequence[str] = tuple(METHODS)
-) -> Size:
+def _text(regime: Regime, settings: Settings, seeds: int, updates: int, methods: Sequence[str] = COMPARED) -> Size:
     return Size(regime, tuple(methods), seeds, settings, updates, COMPUTE * updates)
 
 
@@ -47,8 +45,8 @@ def _presets() -> dict[Preset, tuple[Size, ...]]:
         Preset.CPU: (
             _text(TextRegime("little_text", STORIES, 120_000), _TEXT, 3, 250, TWO_CORES),
             _text(TextRegime("all_text", STORIES, None), _TEXT, 3, 120, MAIN_METHODS),
-            _scan("scan_length", "length", 3, 250),
-            _scan("scan_jump", "addprim_jump", 3, 250),
+            _scan("scan_length", "length", 3, 1500),
+            _scan("scan_jump", "addprim_jump", 3, 1500),
         ),
         Preset.GPU: (
             _text(TextRegime("gpt2_little_text", GPT2_SMALL, 120_000), _LARGE, 5, 1000),

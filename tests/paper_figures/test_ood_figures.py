@@ -14,6 +14,7 @@ from simulations.designs.ood_methods import METHODS, TWO_CORES
 from simulations.designs.ood_rows import EXACT, of_scores, scores_of
 from simulations.designs.ood_training import BUDGETS
 from simulations.studies.ood import STUDY
+from simulations.studies.ood_seeds import STUDY as SEEDS
 from simulations.studies.ood_tuning import STUDY as TUNING
 from simulations.study import Preset
 
@@ -63,7 +64,8 @@ def test_axes_are_labelled_and_methods_named(name: str, results: Results) -> Non
 def test_every_method_and_regime_has_a_name_and_a_look() -> None:
     assert set(LABELS) == set(METHODS)
     assert {kind(method) for method in METHODS} == set(KINDS)
-    assert {size.regime.name for sizes in STUDY.sizes.values() for size in sizes} <= set(REGIMES)
+    sizes = [size for study in (STUDY, SEEDS) for found in study.sizes.values() for size in found]
+    assert {size.regime.name for size in sizes} <= set(REGIMES)
 
 
 def test_the_points_of_the_differences_are_all_drawn(results: Results) -> None:
@@ -93,6 +95,11 @@ def test_the_figure_of_the_tuning_shows_every_candidate() -> None:
     lines = [line for axis in figure.axes for line in axis.get_lines() if line.get_linestyle() == "-"]
     drawn = sum(len(line.get_xdata()) for line in lines)
     assert drawn == len(cells)
+
+
+def test_the_study_with_more_seeds_has_the_same_figure_and_table() -> None:
+    assert discover("ood_seeds") == {"ood_seeds_differences": FIGURES["ood_differences"]}
+    assert discover_tables("ood_seeds") == {"ood_seeds_bits": discover_tables("ood")["ood_bits"]}
 
 
 def test_a_run_without_scan_says_so(results: Results) -> None:

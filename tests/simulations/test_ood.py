@@ -23,7 +23,9 @@ from simulations.designs.ood_rows import of_scores, scores_of, single_documents
 from simulations.designs.ood_training import BUDGETS, Size
 from simulations.measures import measures
 from simulations.runner import tabulate
+from simulations.seeds import replicate_seed
 from simulations.studies.ood import STUDY, OODStudy
+from simulations.studies.ood_seeds import STUDY as SEEDS
 from simulations.studies.ood_tuning import STUDY as TUNING
 from simulations.studies.ood_tuning import OODTuning
 from simulations.study import Preset, check_cells
@@ -88,6 +90,16 @@ def test_cells_can_share_a_table(preset: Preset) -> None:
 def test_regimes_have_names_of_their_own() -> None:
     names = [size.regime.name for sizes in STUDY.sizes.values() for size in sizes]
     assert len(names) == len(set(names))
+
+
+def test_more_seeds_repeat_little_text_with_seeds_of_their_own() -> None:
+    little, again = STUDY.sizes[Preset.CPU][0], SEEDS.sizes[Preset.CPU][0]
+    assert replace(again, regime=little.regime, methods=little.methods, seeds=little.seeds) == little
+    assert replace(again.regime, name=little.regime.name) == little.regime
+    first, other = STUDY.cells(Preset.CPU)[0], SEEDS.cells(Preset.CPU)[0]
+    drawn = {tuple(replicate_seed(1, c.stream, r).generate_state(2)) for c in (first, other) for r in range(3)}
+    assert len(drawn) == 6
+    check_cells("ood_seeds", SEEDS.cells(Preset.CPU))
 
 
 def test_every_tuned_method_has_as_many_candidates_and_chose_one() -> None:
