@@ -45,8 +45,8 @@ def _presets() -> dict[Preset, tuple[Size, ...]]:
         Preset.CPU: (
             _text(TextRegime("little_text", STORIES, 120_000), _TEXT, 3, 250, TWO_CORES),
             _text(TextRegime("all_text", STORIES, None), _TEXT, 3, 120, MAIN_METHODS),
-            _scan("scan_length", "length", 3, 1500),
-            _scan("scan_jump", "addprim_jump", 3, 1500),
+            _scan("scan_length", "length", 3, 1000),
+            _scan("scan_jump", "addprim_jump", 3, 1000),
         ),
         Preset.GPU: (
             _text(TextRegime("gpt2_little_text", GPT2_SMALL, 120_000), _LARGE, 5, 1000),
