@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -16,7 +17,7 @@ from eeqs.llm.training import Outcome, Run, Settings, fit
 from simulations.designs.ood_regime import Regime
 from simulations.designs.ood_rows import of_scores
 
-__all__ = ["BUDGETS", "Size", "trained", "validated"]
+__all__ = ["BUDGETS", "Size", "at_draws", "trained", "validated"]
 
 BUDGETS = ("updates", "compute")
 """What is equal between methods: updates of the kernel, or forward and backward passes over all stages."""
@@ -71,6 +72,22 @@ def trained(size: Size, method: Method, seed: int, device: str) -> list[tuple[st
         rows += of_scores(budget, scores)
         rows += [(f"{budget}|{name}", value, float("nan")) for name, value in _course(outcome, run.earlier_passes)]
         rows.append((f"{budget}|noise", _noise(model, validation) / unit, float("nan")))
+    return rows
+
+
+def at_draws(
+    size: Size, method: Method, seed: int, device: str, draws: Sequence[int]
+) -> list[tuple[str, float, float]]:
+    """Train a method under equal updates and test it with each of some numbers of draws at inference.
+
+    The rows are those of `trained` with the number of draws in place of the budget.
+    """
+    run, model, initial = _run(size, method, seed, device)
+    run.advance(size.updates)
+    rows: list[tuple[str, float, float]] = []
+    for number in draws:
+        model.inference_draws = number
+        rows += of_scores(str(number), size.regime.test(method.predictor(model, initial)))
     return rows
 
 

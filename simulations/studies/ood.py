@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 from numpy.random import SeedSequence
 
+from eeqs.llm.methods import Method
 from eeqs.llm.training import Settings
 from simulations.claims import ood as claims
 from simulations.designs.ood_bases import GPT2_SMALL, STORIES
@@ -104,10 +105,14 @@ class OODStudy:
         method = at(str(cell.parameters["method"]), size.inference_draws)
         parts = []
         for replicate, sequence in zip(replicates, seeds, strict=True):
-            rows = trained(size, method, int(sequence.generate_state(1)[0]) >> 1, self.device)
+            rows = self.rows(size, method, int(sequence.generate_state(1)[0]) >> 1)
             frame = pd.DataFrame(rows, columns=["parameter", "estimate", "se"])
             parts.append(frame.assign(replicate=replicate, truth=0.0, status=CONVERGED))
         return pd.concat(parts, ignore_index=True)[["replicate", "parameter", "truth", "estimate", "se", "status"]]
+
+    def rows(self, size: Size, method: Method, seed: int) -> list[tuple[str, float, float]]:
+        """Train and test a method with one seed: rows (parameter, estimate, se)."""
+        return trained(size, method, seed, self.device)
 
     def summarised(self, table: pd.DataFrame) -> pd.DataFrame:
         """Leave out the rows of single documents."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from eeqs.llm.evaluation import DocumentScores
@@ -12,8 +13,9 @@ from paper_figures.results import Results
 from paper_figures.style import style
 from simulations.designs.ood_methods import METHODS, TWO_CORES
 from simulations.designs.ood_rows import EXACT, of_scores, scores_of
-from simulations.designs.ood_training import BUDGETS
+from simulations.designs.ood_training import BUDGETS, Size
 from simulations.studies.ood import STUDY
+from simulations.studies.ood_draws import STUDY as DRAWS
 from simulations.studies.ood_seeds import STUDY as SEEDS
 from simulations.studies.ood_tuning import STUDY as TUNING
 from simulations.study import Preset
@@ -32,28 +34,41 @@ def scores(rng: np.random.Generator, level: float) -> DocumentScores:
     return DocumentScores(tuple("abcde"), nats, np.full(n, 50.0), np.full(n, 100.0), right, bins, correct, bins / 2)
 
 
+def rows_of(size: Size, rng: np.random.Generator) -> pd.DataFrame:
+    """Rows of one run of some method."""
+    found = {d: scores(rng, 3.0 + i) for i, d in enumerate(size.regime.domains)}
+    for domain, one in found.items():
+        if domain.endswith(EXACT):
+            object.__setattr__(one, "n_tokens", np.full(5, 50.0))
+    rows = [row for budget in BUDGETS for row in of_scores(budget, found)]
+    rows += [(f"{b}|{name}", 1.0, np.nan) for b in BUDGETS for name in ("noise", "update", "passes")]
+    return pd.DataFrame(rows, columns=["parameter", "estimate", "se"])
+
+
 @pytest.fixture(scope="module")
 def results() -> Results:
     rng = np.random.default_rng(0)
     parts = []
     for size in STUDY.sizes[Preset.CPU]:
-        for method in size.methods:
-            for replicate in range(2):
-                found = {d: scores(rng, 3.0 + i) for i, d in enumerate(size.regime.domains)}
-                for domain, one in found.items():
-                    if domain.endswith(EXACT):
-                        object.__setattr__(one, "n_tokens", np.full(5, 50.0))
-                rows = [row for budget in BUDGETS for row in of_scores(budget, found)]
-                rows += [(f"{b}|{name}", 1.0, np.nan) for b in BUDGETS for name in ("noise", "update", "passes")]
-                frame = pd.DataFrame(rows, columns=["parameter", "estimate", "se"])
-                parts.append(frame.assign(regime=size.regime.name, method=method, replicate=replicate))
+        for replicate in range(2):
+            frame = rows_of(size, rng)  # once for all methods, which then differ by a factor
+            nats = frame["parameter"].str.endswith("|nats")
+            for index, method in enumerate(size.methods):
+                estimate = frame["estimate"].where(~nats, frame["estimate"] * (1 + rng.normal(0, 0.01)) + index)
+                mine = frame.assign(estimate=estimate, regime=size.regime.name, method=method, replicate=replicate)
+                parts.append(mine)
     return Results("ood", Preset.CPU, pd.concat(parts, ignore_index=True))
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_axes_are_labelled_and_methods_named(name: str, results: Results) -> None:
+@pytest.fixture(scope="module")
+def figures(results: Results) -> dict[str, Figure]:
     with style():
-        figure = FIGURES[name](results)
+        return {name: draw(results) for name, draw in FIGURES.items()}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_axes_are_labelled_and_methods_named(name: str, figures: dict[str, Figure]) -> None:
+    figure = figures[name]
     words = {text.get_text() for text in figure.findobj(Text)}
     expected = {"ood_plane": ["plain", "split, isotropic"], "ood_scan": ["plain", "split, isotropic"]}
     for label in expected.get(name, [LABELS[m] for m in TWO_CORES if m != "plain"]):
@@ -68,9 +83,8 @@ def test_every_method_and_regime_has_a_name_and_a_look() -> None:
     assert {size.regime.name for size in sizes} <= set(REGIMES)
 
 
-def test_the_points_of_the_differences_are_all_drawn(results: Results) -> None:
-    with style():
-        figure = FIGURES["ood_differences"](results)
+def test_the_points_of_the_differences_are_all_drawn(figures: dict[str, Figure]) -> None:
+    figure = figures["ood_differences"]
     points = sum(len(line.get_xdata()) == 1 for axis in figure.axes for line in axis.get_lines())
     texts = [size for size in STUDY.sizes[Preset.CPU] if "scan" not in size.regime.name]
     assert points == len(BUDGETS) * sum(len(size.regime.domains) * (len(size.methods) - 1) for size in texts)
@@ -100,6 +114,25 @@ def test_the_figure_of_the_tuning_shows_every_candidate() -> None:
 def test_the_study_with_more_seeds_has_the_same_figure_and_table() -> None:
     assert discover("ood_seeds") == {"ood_seeds_differences": FIGURES["ood_differences"]}
     assert discover_tables("ood_seeds") == {"ood_seeds_bits": discover_tables("ood")["ood_bits"]}
+
+
+def test_the_figure_of_draws_has_a_line_a_method() -> None:
+    size, numbers = DRAWS.sizes[Preset.CPU][0], (1, 6)
+    rng = np.random.default_rng(0)
+    parts = []
+    for method in size.methods:
+        for replicate in range(2):
+            rows = [
+                row for m in numbers for row in of_scores(str(m), {d: scores(rng, 3.0) for d in size.regime.domains})
+            ]
+            frame = pd.DataFrame(rows, columns=["parameter", "estimate", "se"])
+            parts.append(frame.assign(regime=size.regime.name, method=method, replicate=replicate))
+    with style():
+        figure = discover("ood_draws")["ood_draws_bits"](Results("ood_draws", Preset.CPU, pd.concat(parts)))
+    for axis in figure.axes:
+        lines = [line for line in axis.get_lines() if line.get_xdata().tolist() == list(numbers)]
+        assert len(lines) == len(size.methods)
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {LABELS[name] for name in size.methods}
 
 
 def test_a_run_without_scan_says_so(results: Results) -> None:

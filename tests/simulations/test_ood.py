@@ -18,6 +18,7 @@ from eeqs.llm.packing import Rows, pack
 from eeqs.llm.tokens import tokenise
 from eeqs.llm.training import Settings, TrainingText
 from simulations.claims.ood import RIVALS, differences, judge
+from simulations.claims.ood_draws import judge as judge_draws
 from simulations.designs.ood_methods import BASELINES, LEARNED, METHODS, at
 from simulations.designs.ood_rows import of_scores, scores_of, single_documents
 from simulations.designs.ood_training import BUDGETS, Size
@@ -25,6 +26,7 @@ from simulations.measures import measures
 from simulations.runner import tabulate
 from simulations.seeds import replicate_seed
 from simulations.studies.ood import STUDY, OODStudy
+from simulations.studies.ood_draws import OODDraws
 from simulations.studies.ood_seeds import STUDY as SEEDS
 from simulations.studies.ood_tuning import STUDY as TUNING
 from simulations.studies.ood_tuning import OODTuning
@@ -131,6 +133,34 @@ def test_a_run_has_scores_and_course_under_both_budgets(table: pd.DataFrame) -> 
     assert (found["compute|passes"] == 32).all()
     assert (found["updates|passes"]["split_isotropic"] == 8 * 3 + 8).all()
     assert (found["compute|validation"] <= found["updates|validation"]).all()
+
+
+def test_draws_at_inference_test_the_models_of_the_study(table: pd.DataFrame) -> None:
+    number = SIZE.inference_draws
+    study = OODDraws(sizes={Preset.CPU: (replace(SIZE, methods=("split_isotropic",)),)}, draws=(1, number, 32))
+    found = tabulate(study, study.cells(Preset.CPU))
+    mine = found.set_index(["parameter", "replicate"])["estimate"]
+    theirs = table[table["method"] == "split_isotropic"].set_index(["parameter", "replicate"])["estimate"]
+    for replicate in range(SIZE.seeds):
+        at_updates = theirs["updates|out|bits_per_byte", replicate]
+        assert mine[f"{number}|out|bits_per_byte", replicate] == at_updates
+        assert mine["1|out|bits_per_byte", replicate] != at_updates
+    verdicts = study.verdicts(found, Preset.CPU)
+    check_verdicts(verdicts)
+    assert len(verdicts) == 2 * 2
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(-0.1, HOLDS), (0.1, FAILS)])
+def test_more_draws_must_not_hurt(shift: float, expected: str) -> None:
+    shifted = {"plain": {}, "split_isotropic": {"in": shift, "out": shift}}
+    parts = fabricate(shifted)
+    few, many = (parts[parts["method"] == name] for name in shifted)
+    rows = pd.concat(
+        rows.assign(parameter=rows["parameter"].str.replace("updates", number))
+        for rows, number in ((few, "1"), (many, "2"))
+    )
+    verdicts = judge_draws(rows.assign(method="split_isotropic"), (1, 2))
+    assert set(verdicts["verdict"]) == {expected}
 
 
 def test_seeds_differ_and_a_seed_repeats(table: pd.DataFrame) -> None:
