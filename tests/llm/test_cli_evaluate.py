@@ -58,6 +58,51 @@ def test_a_model_is_scored_on_every_domain(tiny: Tiny, tmp_path: Path) -> None:
     assert f"{row['estimate'].item():.4g} ({row['se'].item():.2g})" in result.output
 
 
+def test_generated_text_is_compared_with_what_it_replaces(tiny: Tiny, tmp_path: Path) -> None:
+    data = ("--data", tiny.valid, "--data", tiny.digits)
+    asked = ("--generate", 8, "--prompt-tokens", 4, "--features", tiny.model)
+    found = [tmp_path / f"{seed}.csv" for seed in (0, 0, 1)]
+    for csv, seed in zip(found, (0, 0, 1), strict=True):
+        result = call("eval", tiny.model, *data, "--length", 32, *asked, "--seed", seed, "--csv", csv)
+        assert result.exit_code == 0, result.output
+        assert "8 tokens generated after 4" in " ".join(result.output.split())
+    first, again, other = (pd.read_csv(csv) for csv in found)
+    pd.testing.assert_frame_equal(first, again)
+    rows = first.set_index(["measure", "domain"])
+    assert set(first["domain"]) == set(DOMAINS)
+    for domain in DOMAINS:
+        assert 0 <= rows.loc[("rouge_1_f1", domain), "estimate"] <= 1
+        mauve = rows.loc[("mauve", domain)]
+        assert 0 < mauve["estimate"] <= 1
+        assert mauve["low"] < mauve["estimate"] < mauve["high"]
+        assert mauve["n_documents"] == 5
+    assert not first.equals(other)
+
+
+def test_a_perfect_copy_has_one_of_either(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tokens = [d.ids for d in tokenise(read_documents(tiny.valid), pretrained_tokenizer(str(tiny.model)), 0)]
+    monkeypatch.setattr("eeqs.llm.cli.continuations.generate", lambda *_, **__: [ids[4:12] for ids in tokens])
+    asked = ("--data", tiny.valid, "--length", 32, "--generate", 8, "--prompt-tokens", 4, "--features", tiny.model)
+    result = call("eval", tiny.model, *asked, "--csv", tmp_path / "t.csv")
+    assert result.exit_code == 0, result.output
+    rows = pd.read_csv(tmp_path / "t.csv").set_index("measure")["estimate"]
+    assert rows[["rouge_1_precision", "rouge_1_recall", "rouge_1_f1", "mauve"]].tolist() == pytest.approx([1.0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (("--generate", 100), "reads 64"),
+        (("--generate", 8, "--prompt-tokens", 50), "ask for fewer"),
+        (("--features", "x"), "add --generate"),
+    ],
+)
+def test_what_cannot_be_generated_is_refused(asked: tuple, message: str, tiny: Tiny) -> None:
+    result = call("eval", tiny.model, "--data", tiny.valid, "--length", 32, *asked)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_the_draws_of_prediction_are_chosen(runs: list[Path], tiny: Tiny, tmp_path: Path) -> None:
     found = []
     for draws in (2, 8):

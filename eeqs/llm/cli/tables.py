@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -17,8 +18,12 @@ __all__ = ["measures_by_domain", "show", "write"]
 
 
 def measures_by_domain(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a domain and one column a measure, ``estimate (se)``, from the long table of `evaluate`."""
-    cells = table.assign(cell=[f"{e:.4g} ({s:.2g})" for e, s in zip(table["estimate"], table["se"], strict=True)])
+    """One row a domain and one column a measure, ``estimate (se)``, from the long table of `evaluate`.
+
+    Without a standard error there is the estimate alone.
+    """
+    pairs = zip(table["estimate"], table["se"], strict=True)
+    cells = table.assign(cell=[f"{e:.4g}" + ("" if np.isnan(s) else f" ({s:.2g})") for e, s in pairs])
     wide = cells.pivot_table(
         index=["domain", "n_documents"], columns="measure", values="cell", aggfunc="first", sort=False
     )
