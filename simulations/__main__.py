@@ -65,8 +65,9 @@ def run(
         float | None, typer.Option(help="Add replicates until no interval of the verdicts is wider than this.")
     ] = None,
     budget: Annotated[str, typer.Option(help="With --precision: no new round after this time, 90s, 20m, 2h.")] = "1h",
+    report_: Annotated[bool, typer.Option("--report", help="Also write what the command report writes.")] = False,
 ) -> None:
-    """Run a study, store its table, and report: exit code 1 if a claim fails, 2 on an error."""
+    """Run a study, store its table and print the verdicts: exit code 1 if a claim fails, 2 on an error."""
     found = options.placed(_study(context, study), device)
     if preset not in presets(found):
         raise typer.BadParameter(f"study {study!r} has no preset {preset}; it has {', '.join(presets(found))}")
@@ -74,6 +75,8 @@ def run(
     part, target = options.share(share), _target(precision, budget)
     if part and target:
         raise typer.BadParameter("--precision judges whole tables: leave out --shard")
+    if part and report_:
+        raise typer.BadParameter("--report shows whole tables: leave out --shard, and report after merge")
     plan = Plan(study, preset, seed, found.cells(preset))
     plan = whole_batches(plan) if target else plan
     with (
@@ -87,7 +90,13 @@ def run(
         complete(found, store, execute, _console())
         if target:
             _refine(found, store, execute, target)
-        _report(found, store, save=True)
+        result = Report.of(found, store)
+        result.save()
+        result.show(_console())
+        if report_:
+            _write_page(context, store.directory, [result])
+    if result.failed:
+        raise typer.Exit(1)
 
 
 @app.command("verify")
@@ -127,9 +136,7 @@ def report(
             store = Store.read(path)
             reports.append(Report.of(_study(context, store.plan.study), store))
             reports[-1].show(_console())
-        draw = import_module(context.obj.figures).draw_all
-        for written in page.write(directory, reports, draw):
-            _console().print(str(written), highlight=False, soft_wrap=True)
+        _write_page(context, directory, reports)
     if any(found.failed for found in reports):
         raise typer.Exit(1)
 
@@ -179,13 +186,9 @@ def _results(directory: Path) -> list[Path]:
     return inside if inside and not (directory / "manifest.json").exists() else [directory]
 
 
-def _report(study: Study, store: Store, *, save: bool) -> None:
-    found = Report.of(study, store)
-    if save:
-        found.save()
-    found.show(_console())
-    if found.failed:
-        raise typer.Exit(1)
+def _write_page(context: typer.Context, directory: Path, reports: list[Report]) -> None:
+    for written in page.write(directory, reports, import_module(context.obj.figures).draw_all):
+        _console().print(str(written), highlight=False, soft_wrap=True)
 
 
 def _study(context: typer.Context, name: str) -> Study:

@@ -64,6 +64,16 @@ def test_a_claim_that_fails_is_exit_code_one(tmp_path: Path) -> None:
     assert _call("report", tmp_path).exit_code == 1
 
 
+@pytest.mark.parametrize(("study", "code"), [("exponential", 0), ("wrong", 1)])
+def test_run_writes_the_page_too_when_asked(study: str, code: int, tmp_path: Path) -> None:
+    result = _call("--figures", "toy_figures", "run", study, "--workers", 1, "--out", tmp_path, "--report")
+    assert result.exit_code == code, result.output
+    assert "report.html" in result.output
+    once = (tmp_path / "report.html").read_bytes()
+    assert _call("--figures", "toy_figures", "report", tmp_path).exit_code == code
+    assert (tmp_path / "report.html").read_bytes() == once
+
+
 def test_a_second_run_needs_resume(tmp_path: Path) -> None:
     _run(tmp_path)
     refused = _run(tmp_path)
@@ -89,6 +99,7 @@ def test_default_directory_names_study_and_preset(tmp_path: Path, monkeypatch: p
         (("run", "exponential", "--preset", "huge"), "'huge' is not one of"),
         (("run", "exponential", "--workers", 0), "Invalid value for '--workers'"),
         (("run", "exponential", "--seed", -1), "Invalid value for '--seed'"),
+        (("run", "exponential", "--shard", "1/2", "--report"), "leave out --shard"),
     ],
 )
 def test_mistakes_are_exit_code_two(arguments: tuple, message: str) -> None:
