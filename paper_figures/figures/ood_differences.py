@@ -35,7 +35,7 @@ def draw(run: Results) -> Figure:
     for axis, domain in zip(axes[0], domains, strict=True):
         axis.set_title(domain.replace(" ", "\n", 1))
     figure.supxlabel("bits a byte less those of plain training", fontsize=8)
-    figure.legend(handles=_handles(), loc="outside upper center", ncol=3)
+    figure.legend(handles=_handles({kind(name) for name in names}), loc="outside upper center", ncol=3)
     return figure
 
 
@@ -51,10 +51,13 @@ def _panel(axis: Axes, rows: pd.DataFrame, names: list[str]) -> None:
     # Intervals of a method that went astray do not set the scale for the others.
     spread = float(rows["estimate"].abs().quantile(0.9)) * 1.6
     axis.set_xlim(-spread, spread)
+    tick = float(f"{0.6 * spread:.0e}")  # one digit, for narrow panels
+    axis.set_xticks([-tick, 0, tick], [f"{-tick:g}", "0", f"{tick:g}"])
 
 
-def _handles() -> list[Line2D]:
-    looks = [Line2D([], [], color=c, marker=m, linestyle="", label=label) for c, m, label in KINDS.values()]
+def _handles(kinds: set[str]) -> list[Line2D]:
+    shown = [look for name, look in KINDS.items() if name in kinds]
+    looks = [Line2D([], [], color=c, marker=m, linestyle="", label=label) for c, m, label in shown]
     budgets = {"equal updates": "black", "equal compute": "white"}
     return looks + [
         Line2D([], [], color="black", marker="o", markerfacecolor=face, linestyle="", label=label)
