@@ -12,7 +12,7 @@ from simulations.designs.ood_methods import LEARNED
 from simulations.designs.ood_rows import EXACT, scores_of
 from simulations.designs.ood_training import BUDGETS
 from simulations.study import VERDICT_COLUMNS
-from simulations.verdicts import within
+from simulations.verdicts import COULD_NOT_TELL, within
 
 __all__ = ["RIVALS", "differences", "judge"]
 
@@ -69,7 +69,10 @@ def _verdict(row: pd.Series, rival: str, inside: bool) -> tuple[object, ...]:
     more_is_better = row["measure"] == accuracy.name
     bound = 0.0 if not inside else (-TOLERATED if more_is_better else TOLERATED)
     low, high = float(row["simultaneous_low"]), float(row["simultaneous_high"])
-    verdict = within(low, high, at_least=bound) if more_is_better else within(low, high, at_most=bound)
+    if not float(row["se"]) > 0:  # no answer of either method is right, or every one: nothing was compared
+        verdict = COULD_NOT_TELL
+    else:
+        verdict = within(low, high, at_least=bound) if more_is_better else within(low, high, at_most=bound)
     kind = "exact matches" if more_is_better else "bits a byte"
     where = "inside" if inside else "outside"
     quantity = (

@@ -38,7 +38,7 @@ class OODDraws(OODStudy):
     name: str = "ood_draws"
     summary: str = "bits a byte in and out of domain against the number of draws at inference"
     sizes: Mapping[Preset, tuple[Size, ...]] = field(default_factory=_sizes)
-    draws: tuple[int, ...] = (1, 2, 6, 16, 48)
+    draws: tuple[int, ...] = (1, 2, 6, 24)
 
     def rows(self, size: Size, method: Method, seed: int) -> list[tuple[str, float, float]]:
         """Train a method with one seed and test it with every number of draws: rows (parameter, estimate, se)."""

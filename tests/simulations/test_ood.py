@@ -20,7 +20,7 @@ from eeqs.llm.training import Settings, TrainingText
 from simulations.claims.ood import RIVALS, differences, judge
 from simulations.claims.ood_draws import judge as judge_draws
 from simulations.designs.ood_methods import BASELINES, LEARNED, METHODS, at
-from simulations.designs.ood_rows import of_scores, scores_of, single_documents
+from simulations.designs.ood_rows import EXACT, of_scores, scores_of, single_documents
 from simulations.designs.ood_training import BUDGETS, Size
 from simulations.measures import measures
 from simulations.runner import tabulate
@@ -31,7 +31,7 @@ from simulations.studies.ood_seeds import STUDY as SEEDS
 from simulations.studies.ood_tuning import STUDY as TUNING
 from simulations.studies.ood_tuning import OODTuning
 from simulations.study import Preset, check_cells
-from simulations.verdicts import FAILS, HOLDS, check_verdicts
+from simulations.verdicts import COULD_NOT_TELL, FAILS, HOLDS, check_verdicts
 
 DOMAINS = {"toy": ("in", "out")}
 
@@ -230,6 +230,16 @@ def test_the_judge_finds_what_was_planted(out: float, inside: float, expected_ou
         found = verdicts[verdicts["quantity"].str.contains(where, regex=False)]
         assert len(found) == len(RIVALS) * len(BUDGETS)
         assert set(found["verdict"]) == {expected}
+
+
+def test_methods_that_never_get_an_answer_right_are_not_told_apart() -> None:
+    table = fabricate({})
+    table = table[~table["parameter"].str.contains(r"\|in\|")]
+    table["parameter"] = table["parameter"].str.replace("|out|", f"|out, {EXACT}|", regex=False)
+    table["estimate"] = table["estimate"].where(~table["parameter"].str.endswith("|correct"), 0.0)
+    verdicts = judge(table, {"toy": ("in", f"out, {EXACT}")})
+    assert set(verdicts["verdict"]) == {COULD_NOT_TELL}
+    assert (verdicts["estimate"] == 0).all()
 
 
 def test_differences_are_those_planted() -> None:
