@@ -19,6 +19,7 @@ _LOOKS = {
     "fixed_gaussian": ("#D55E00", "s"),
     "semantic_neighbour": ("#999999", "D"),
     "split_isotropic": ("#0072B2", "o"),
+    "split_hull": ("#009E73", "^"),
 }
 
 

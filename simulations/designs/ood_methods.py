@@ -133,7 +133,7 @@ MAIN_METHODS = ("plain", "neftune", "fixed_gaussian", "in_sample_cross_fitted", 
 """Those of regimes that are too dear for more on two cores."""
 TWO_CORES = tuple(name for name in COMPARED if name not in ("split_low_rank", "split_flow"))
 """Those of little text on two cores."""
-DRAWN_METHODS = ("fixed_gaussian", "semantic_neighbour", "split_isotropic")
+DRAWN_METHODS = ("fixed_gaussian", "semantic_neighbour", "split_isotropic", "split_hull")
 """Those that average over draws at inference, which are tested with several numbers of draws."""
 REPEATED_METHODS = ("plain", "neftune", "fixed_gaussian", *CONTROLS, "split_isotropic", "split_diagonal")
 """Those that are compared once more, with more training seeds."""

@@ -25,10 +25,11 @@ import eeqs
 from eeqs.marginal import cross_fitted
 from simulations.executors import Execute, local
 from simulations.manifest import Plan
+from simulations.memory import keep_freed_memory
 from simulations.runner import run
 from simulations.seeds import replicate_seed, torch_generator
 from simulations.store import open_store
-from simulations.studies.rates import STUDY
+from simulations.studies.rates import BATCH_NUMBERS, STUDY
 from simulations.study import Cell, Preset
 
 
@@ -37,7 +38,7 @@ def cell(n: int, replicates: int, n_draws: int = 4) -> Cell:
     wanted = {"quantity": "root", "estimator": "cross_fitted", "n_draws": n_draws}
     found = next(c for c in STUDY.cells(Preset.FULL) if wanted.items() <= c.parameters.items())
     numbers = n * n_draws * len(STUDY.design.weight)
-    batch = max(1, min(replicates, 400_000 // numbers))
+    batch = max(1, min(replicates, BATCH_NUMBERS // numbers))
     parameters = {**found.parameters, "n": n}
     return replace(found, parameters=parameters, replicates=replicates, batch=batch, stream=f"n={n}", cost=numbers)
 
@@ -126,6 +127,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as workers do
     rows = [*throughput(chosen.repeats), *memory(), *efficiency(chosen.replicates, chosen.repeats)]
     write(chosen.out, rows, ["torch", "joblib", "pyarrow"])
 
