@@ -73,10 +73,8 @@ def run(
         raise typer.BadParameter(f"study {study!r} has no preset {preset}; it has {', '.join(presets(found))}")
     directory = out or Path("results") / f"{study}-{preset}"
     part, target = options.share(share), _target(precision, budget)
-    if part and target:
-        raise typer.BadParameter("--precision judges whole tables: leave out --shard")
-    if part and report_:
-        raise typer.BadParameter("--report shows whole tables: leave out --shard, and report after merge")
+    if part and (target or report_):
+        raise typer.BadParameter("--precision and --report read whole tables: leave out --shard, report after merge")
     plan = Plan(study, preset, seed, found.cells(preset))
     plan = whole_batches(plan) if target else plan
     with (

@@ -69,7 +69,7 @@ def _verdict(row: pd.Series, rival: str, inside: bool) -> tuple[object, ...]:
     more_is_better = row["measure"] == accuracy.name
     bound = 0.0 if not inside else (-TOLERATED if more_is_better else TOLERATED)
     low, high = float(row["simultaneous_low"]), float(row["simultaneous_high"])
-    if not float(row["se"]) > 0:  # no answer of either method is right, or every one: nothing was compared
+    if row["estimate"] == row["se"] == 0:  # both get no answer right, or every one: nothing was compared
         verdict = COULD_NOT_TELL
     else:
         verdict = within(low, high, at_least=bound) if more_is_better else within(low, high, at_most=bound)

@@ -1,6 +1,7 @@
 """The commands eval, compare and generate on tiny models."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_a_perfect_copy_has_one_of_either(tiny: Tiny, monkeypatch: pytest.Monkey
     assert result.exit_code == 0, result.output
     rows = pd.read_csv(tmp_path / "t.csv").set_index("measure")["estimate"]
     assert rows[["rouge_1_precision", "rouge_1_recall", "rouge_1_f1", "mauve"]].tolist() == pytest.approx([1.0] * 4)
+
+
+def test_a_model_of_features_that_reads_too_few_tokens_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    short = shutil.copytree(tiny.model, tmp_path / "short")
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 8}))
+    asked = ("--data", tiny.valid, "--length", 32, "--generate", 8, "--prompt-tokens", 4, "--features", short)
+    result = call("eval", tiny.model, *asked)
+    assert result.exit_code == 2
+    assert "a text for --features" in result.stderr
+    assert "reads 8" in result.stderr
 
 
 @pytest.mark.parametrize(

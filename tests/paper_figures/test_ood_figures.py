@@ -88,6 +88,22 @@ def test_the_points_of_the_differences_are_all_drawn(figures: dict[str, Figure])
     points = sum(len(line.get_xdata()) == 1 for axis in figure.axes for line in axis.get_lines())
     texts = [size for size in STUDY.sizes[Preset.CPU] if "scan" not in size.regime.name]
     assert points == len(BUDGETS) * sum(len(size.regime.domains) * (len(size.methods) - 1) for size in texts)
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        at = [float(line.get_xdata()[0]) for line in axis.get_lines() if len(line.get_xdata()) == 1]
+        assert all(low < x < high for x in at)
+
+
+@pytest.mark.parametrize("name", ["ood_differences", "ood_scan"])
+def test_methods_are_listed_from_the_top(name: str, figures: dict[str, Figure]) -> None:
+    for axis in figures[name].axes:
+        bottom, top = axis.get_ylim()
+        assert bottom > top
+
+
+def test_held_out_commands_are_on_the_left(figures: dict[str, Figure]) -> None:
+    titles = [axis.get_title() for axis in figures["ood_scan"].axes]
+    assert [": held-out" in title for title in titles] == [True, False] * (len(titles) // 2)
 
 
 def test_the_table_has_every_method_and_its_standard_errors(results: Results) -> None:

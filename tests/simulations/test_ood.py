@@ -237,9 +237,13 @@ def test_methods_that_never_get_an_answer_right_are_not_told_apart() -> None:
     table = table[~table["parameter"].str.contains(r"\|in\|")]
     table["parameter"] = table["parameter"].str.replace("|out|", f"|out, {EXACT}|", regex=False)
     table["estimate"] = table["estimate"].where(~table["parameter"].str.endswith("|correct"), 0.0)
-    verdicts = judge(table, {"toy": ("in", f"out, {EXACT}")})
+    domains = {"toy": ("in", f"out, {EXACT}")}
+    verdicts = judge(table, domains)
     assert set(verdicts["verdict"]) == {COULD_NOT_TELL}
     assert (verdicts["estimate"] == 0).all()
+    one_right = table["parameter"].str.endswith("|correct") & (table["method"] == "split_isotropic")
+    table["estimate"] = table["estimate"].where(~one_right, 50.0)
+    assert set(judge(table, domains)["verdict"]) == {HOLDS}  # all right against none, with no spread either
 
 
 def test_differences_are_those_planted() -> None:

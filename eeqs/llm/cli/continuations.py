@@ -30,7 +30,7 @@ class Continuations:
     Parameters
     ----------
     prompt, length : int
-        Tokens of a document that are given, and that are generated after them.
+        Tokens of a document that are given, that of the beginning among them, and that are generated after them.
     seed : int
         Of latents and tokens.
     features : str, optional
@@ -84,11 +84,11 @@ def _mauve(
     judge: Opened, before: list[str], human: list[str], model: list[str], names: list[str], device: str
 ) -> list[tuple]:
     """Rows of MAUVE; features are those of prompt and continuation together."""
-    context = kernels.context_of(judge.model.backend.model)  # type: ignore[attr-defined]
 
     def sequences(after: list[str]) -> list[Tensor]:
-        texts = (judge.vocabulary.ids(a + b)[:context] for a, b in zip(before, after, strict=True))
-        return [torch.tensor(ids, device=device) for ids in texts]
+        found = [judge.vocabulary.ids(a + b) for a, b in zip(before, after, strict=True)]
+        kernels.check_length(judge.model.backend.model, max(map(len, found)), "a text for --features")  # type: ignore[attr-defined]
+        return [torch.tensor(ids, device=device) for ids in found]
 
     features = [sequence_features(judge.model.backend, sequences(after)) for after in (human, model)]
     found = mauve(*features, documents=(names, names))
